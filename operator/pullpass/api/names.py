@@ -1,0 +1,45 @@
+"""Names that users and other programs see: groups, labels, annotations, object names."""
+
+GROUP = "pullpass.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "pullpass"
+COMPONENT_LABEL = f"{GROUP}/component"
+"""Tells our Secrets apart: one of the three values below."""
+PULL_SECRET = "pull-secret"
+CREDENTIAL_RECORD = "credential-record"
+SIGNING_KEY = "signing-key"
+
+TOKEN_UID_LABEL = f"{GROUP}/token-uid"
+"""UID of the RegistryToken an object belongs to; a name would not tell a token from its successor."""
+TOKEN_ANNOTATION = f"{GROUP}/token"
+"""`<namespace>/<name>` of that RegistryToken, too long for a label."""
+DELETION_POLICY_ANNOTATION = f"{GROUP}/deletion-policy"
+ACCEPT_ANNOTATION = f"{GROUP}/accept-pull-secrets-from"
+"""On a Namespace: comma-separated namespaces whose RegistryTokens may put a pull secret there."""
+ENTRIES_ANNOTATION = f"{GROUP}/image-pull-secrets"
+"""On a ServiceAccount: which of its imagePullSecrets are ours, as `<secret>=<token uid>`, comma-separated."""
+
+MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+FIELD_MANAGER = "pullpass-operator"
+
+PULL_SECRET_TYPE = "kubernetes.io/dockerconfigjson"
+PULL_SECRET_KEY = ".dockerconfigjson"
+
+
+def username(namespace: str, name: str) -> str:
+    """The login name of a RegistryToken: `<namespace>.<name>`; a namespace has no dot, so it splits at the first."""
+    return f"{namespace}.{name}"
+
+
+def split_username(text: str) -> tuple[str, str] | None:
+    """The namespace and name behind a login name, or None where it cannot be one of ours."""
+    namespace, dot, name = text.partition(".")
+    return (namespace, name) if namespace and dot and name else None
+
+
+def record_name(token_uid: str) -> str:
+    """Name of the credential record of a token: by UID, so that a successor of the same name starts with none."""
+    return f"rt-{token_uid}"

@@ -1,0 +1,132 @@
+"""`pullpass operator` and `pullpass token-server`: flags become settings, and the process runs.
+
+Each process imports only its own half: a token server never loads Kopf.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from pullpass.cli import logs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0 when told to stop, 1 when it could not go on."""
+    options = _parser().parse_args(arguments)
+    logs.configure(options.log_level, options.log_format)
+    run = _operator if options.command == "operator" else _token_server
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _operator(options: argparse.Namespace) -> int:
+    from pullpass.controller import process
+    from pullpass.controller.settings import Settings
+    from pullpass.kube.client import KubeError
+
+    settings = Settings(
+        namespace=options.namespace,
+        credentials_namespace=options.credentials_namespace,
+        identity=options.identity,
+        registry_hosts=tuple(options.registry_host),
+        service=options.service,
+        token_server_service=options.token_server_service,
+        ca_secret=options.ca_secret,
+        seed_secret=options.seed_secret,
+        trust_configmap=options.trust_configmap,
+        bcrypt_cost=options.bcrypt_cost,
+        health_port=options.health_port,
+        metrics_port=options.metrics_port,
+        kubeconfig=options.kubeconfig,
+    )
+    try:
+        asyncio.run(process.run(settings))
+    except (KubeError, process.OperatorEndedError) as error:
+        print(f"pullpass operator: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _token_server(options: argparse.Namespace) -> int:
+    raise SystemExit("written with the token server")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pullpass", description="Repository-scoped registry tokens for Kubernetes.")
+    parser.add_argument("--version", action="version", version=f"pullpass {version('pullpass')}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
+    add("--credentials-namespace", required=True, metavar="NS", help="where the credential records live")
+    add("--service", required=True, help="service name of the registry: the audience of its access tokens")
+    add(
+        "--bcrypt-cost",
+        type=_cost,
+        default=6,
+        metavar="N",
+        help="cost of password hashes, 4 to 12 (%(default)s)",
+    )
+    add("--kubeconfig", default=os.environ.get("KUBECONFIG"), help="outside a cluster: the kubeconfig to use")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    add("--log-format", choices=("text", "json"), default="text")
+
+    operator = commands.add_parser("operator", parents=[common], help="reconcile ScopeMaps and RegistryTokens")
+    add = operator.add_argument
+    add("--namespace", required=True, metavar="NS", help="the release's namespace: Lease, CA, trust bundle")
+    add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="who holds the Lease")
+    add(
+        "--registry-host",
+        action="append",
+        required=True,
+        metavar="HOST",
+        help="registry host as in image names, a key of the pull secrets; may be given again",
+    )
+    add("--token-server-service", required=True, metavar="NAME", help="Service of the token servers")
+    add("--ca-secret", default="pullpass-ca", metavar="NAME", help="Secret of the CA (%(default)s)")
+    add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
+    add("--trust-configmap", default="pullpass-trust", metavar="NAME", help="ConfigMap that registries mount")
+    add("--health-port", type=int, default=8081, help="port of /healthz (%(default)s)")
+    add("--metrics-port", type=int, default=8082, help="port of /metrics (%(default)s)")
+
+    server = commands.add_parser("token-server", parents=[common], help="answer registries' clients with access tokens")
+    add = server.add_argument
+    add("--issuer", required=True, help="issuer of access tokens, as the registry is told")
+    add("--port", type=int, default=8080, help="port of the HTTP server (%(default)s)")
+    add(
+        "--access-token-lifetime",
+        type=int,
+        default=300,
+        metavar="SECONDS",
+        help="life of an access token, at least 60 (%(default)s)",
+    )
+    add(
+        "--max-staleness",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="refuse to answer when the API server was last heard of longer ago; 0: never (%(default)s)",
+    )
+    add(
+        "--drain-seconds",
+        type=int,
+        default=5,
+        help="how long to go on answering, unready, after SIGTERM (%(default)s)",
+    )
+    return parser
+
+
+def _cost(text: str) -> int:
+    cost = int(text)
+    if not 4 <= cost <= 12:
+        raise argparse.ArgumentTypeError("a bcrypt cost is 4 to 12")
+    return cost
+
+
+if __name__ == "__main__":
+    sys.exit(main())

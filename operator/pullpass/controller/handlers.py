@@ -1,0 +1,69 @@
+"""The Kopf handlers: every watched kind, and nothing else. Each updates the mirror and queues what it touches.
+
+Kopf writes nothing: no finalizers, no annotations. That keeps deletions from hanging, makes a restart free, and a
+standby replica harmless.
+"""
+
+import logging
+from typing import Any
+
+import kopf
+
+from pullpass.api import names
+from pullpass.controller.mirror import Mirror
+from pullpass.controller.queue import WorkQueue
+from pullpass.controller.settings import Settings
+
+WATCH_RETRY_SECONDS = (1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 60)
+"""How long a watch waits for an API server that is away before the process ends and is restarted: half an hour."""
+
+
+def make_registry(mirror: Mirror, queue: WorkQueue, settings: Settings) -> kopf.OperatorRegistry:
+    """Registers the handlers."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(names.GROUP, names.VERSION, "registrytokens", registry=registry)
+    async def registry_token(event: kopf.RawEvent, **_: Any) -> None:
+        _queue(queue, mirror.observe_token(event["type"], event["object"]))
+
+    @kopf.on.event(names.GROUP, names.VERSION, "scopemaps", registry=registry)
+    async def scope_map(event: kopf.RawEvent, **_: Any) -> None:
+        _queue(queue, mirror.observe_scope_map(event["type"], event["object"]))
+
+    @kopf.on.event("", "v1", "namespaces", registry=registry)
+    async def namespace(event: kopf.RawEvent, **_: Any) -> None:
+        _queue(queue, mirror.observe_namespace(event["type"], event["object"]))
+
+    @kopf.on.event("", "v1", "serviceaccounts", registry=registry)
+    async def service_account(event: kopf.RawEvent, **_: Any) -> None:
+        _queue(queue, mirror.observe_service_account(event["type"], event["object"]))
+
+    @kopf.on.event("", "v1", "secrets", labels={names.MANAGED_BY_LABEL: names.MANAGED_BY}, registry=registry)
+    async def secret(event: kopf.RawEvent, **_: Any) -> None:
+        keys = mirror.observe_secret(event["type"], event["object"], settings.credentials_namespace)
+        _queue(queue, keys)
+
+    return registry
+
+
+def _queue(queue: WorkQueue, keys: Any) -> None:
+    for key in keys:
+        queue.add(key)
+
+
+def make_kopf_settings() -> kopf.OperatorSettings:
+    """Kopf as a watcher only."""
+    kopf_settings = kopf.OperatorSettings()
+    kopf_settings.posting.enabled = False
+    kopf_settings.scanning.disabled = True
+    kopf_settings.networking.error_backoffs = WATCH_RETRY_SECONDS
+    kopf_settings.watching.chunk_size = 500
+    # Only Secrets of ours ever reach this process.
+    kopf_settings.watching.label_selectors["", "v1", "secrets"] = names.MANAGED_SELECTOR
+    # At debug level Kopf logs whole objects, Secrets among them.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    return kopf_settings

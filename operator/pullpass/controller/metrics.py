@@ -1,0 +1,9 @@
+"""Metrics of the operator, for Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LEADER = Gauge("pullpass_operator_leader", "1 while this replica holds the Lease.")
+QUEUE = Gauge("pullpass_operator_queue_length", "Keys that wait for a worker or are being worked on.")
+TOKENS = Gauge("pullpass_operator_registry_tokens", "RegistryTokens that this replica knows.")
+RECONCILES = Counter("pullpass_operator_reconciles_total", "Keys worked on, by kind and outcome.", ["kind", "outcome"])
+DURATION = Histogram("pullpass_operator_reconcile_seconds", "Time that one key took, in seconds.", ["kind"])

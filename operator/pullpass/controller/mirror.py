@@ -1,0 +1,291 @@
+"""What the operator knows of the cluster, from watch events and from the answers to its own writes.
+
+Each `observe_…` takes one API object and returns the keys that may have something to do because of it. An object
+that is older than what is known is ignored, so events may come late, twice and out of order.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pullpass.api import names
+from pullpass.controller.pullsecrets import PullSecret
+from pullpass.controller.queue import Key
+from pullpass.controller.serviceaccounts import ServiceAccount
+from pullpass.credentials.record import Record
+
+Body = Mapping[str, Any]
+DELETED = "DELETED"
+
+
+@dataclass(frozen=True)
+class Token:
+    """What matters of a RegistryToken; spec and status as the API gave them."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    deleting: bool
+
+    @property
+    def key(self) -> Key:
+        """Its key in the work queue."""
+        return Key("token", self.namespace, self.name)
+
+    def target_namespaces(self) -> tuple[str, ...]:
+        """Its own namespace, then the further ones it names."""
+        further = (self.spec.get("pullSecret") or {}).get("namespaces") or ()
+        return tuple(dict.fromkeys((self.namespace, *further)))
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """What matters of a Namespace."""
+
+    labels: Mapping[str, str]
+    accepts: frozenset[str]
+    """Namespaces whose tokens may put a pull secret here."""
+    terminating: bool
+    resource_version: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A credential record and the version it was read at; `record` is None where it cannot be read."""
+
+    record: Record | None
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """A ScopeMap's spec as the API gave it."""
+
+    spec: Mapping[str, Any]
+    uid: str
+    resource_version: str
+
+
+def _older(uid: str, version: str, known: Any) -> bool:
+    """Whether an object is no newer than the known one of the same UID."""
+    return known is not None and known.uid == uid and int(version) <= int(known.resource_version)
+
+
+class Mirror:
+    """Everything known, with the indexes that lead from an object to the tokens it concerns."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[Key, Token] = {}
+        self.tokens_by_uid: dict[str, Key] = {}
+        self.tokens_by_map: defaultdict[str, set[Key]] = defaultdict(set)
+        self.tokens_by_target: defaultdict[str, set[Key]] = defaultdict(set)
+        self.scope_maps: dict[str, StoredMap] = {}
+        self.namespaces: dict[str, Namespace] = {}
+        self.records: dict[str, StoredRecord] = {}
+        self.pull_secrets: dict[tuple[str, str], PullSecret] = {}
+        self.secrets_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self.service_accounts: defaultdict[str, dict[str, ServiceAccount]] = defaultdict(dict)
+        self.entries_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+
+    def keys_of(self, token_uid: str) -> set[Key]:
+        """The key of the token with that UID, or the key of its rests."""
+        key = self.tokens_by_uid.get(token_uid)
+        return {key if key is not None else Key("orphan", name=token_uid)}
+
+    def observe_token(self, type_: str | None, body: Body) -> set[Key]:
+        """A RegistryToken."""
+        metadata = body["metadata"]
+        key = Key("token", metadata["namespace"], metadata["name"])
+        known = self.tokens.get(key)
+        if type_ == DELETED:
+            if known is not None and known.uid == metadata["uid"]:
+                self._forget_token(known)
+                del self.tokens[key]
+            return {Key("orphan", name=metadata["uid"])}
+        if _older(metadata["uid"], metadata["resourceVersion"], known):
+            return set()
+        keys = {key}
+        if known is not None:
+            self._forget_token(known)
+            if known.uid != metadata["uid"]:
+                keys.add(Key("orphan", name=known.uid))
+        token = Token(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=int(metadata.get("generation", 0)),
+            resource_version=metadata["resourceVersion"],
+            spec=body.get("spec") or {},
+            status=body.get("status") or {},
+            deleting="deletionTimestamp" in metadata,
+        )
+        self.tokens[key] = token
+        self.tokens_by_uid[token.uid] = key
+        self.tokens_by_map[_map_name(token)].add(key)
+        for namespace in token.target_namespaces():
+            self.tokens_by_target[namespace].add(key)
+        return keys
+
+    def _forget_token(self, token: Token) -> None:
+        self.tokens_by_uid.pop(token.uid, None)
+        self.tokens_by_map[_map_name(token)].discard(token.key)
+        for namespace in token.target_namespaces():
+            self.tokens_by_target[namespace].discard(token.key)
+
+    def observe_scope_map(self, type_: str | None, body: Body) -> set[Key]:
+        """A ScopeMap."""
+        metadata = body["metadata"]
+        name = metadata["name"]
+        known = self.scope_maps.get(name)
+        if type_ == DELETED:
+            if known is None or known.uid != metadata["uid"]:
+                return set()
+            del self.scope_maps[name]
+        elif _older(metadata["uid"], metadata["resourceVersion"], known):
+            return set()
+        else:
+            self.scope_maps[name] = StoredMap(body.get("spec") or {}, metadata["uid"], metadata["resourceVersion"])
+        return set(self.tokens_by_map.get(name, ()))
+
+    def observe_namespace(self, type_: str | None, body: Body) -> set[Key]:
+        """A Namespace."""
+        metadata = body["metadata"]
+        name = metadata["name"]
+        known = self.namespaces.get(name)
+        if type_ == DELETED:
+            if known is None or known.uid != metadata["uid"]:
+                return set()
+            del self.namespaces[name]
+            return set(self.tokens_by_target.get(name, ()))
+        if _older(metadata["uid"], metadata["resourceVersion"], known):
+            return set()
+        accepts = (metadata.get("annotations") or {}).get(names.ACCEPT_ANNOTATION, "")
+        seen = self.namespaces[name] = Namespace(
+            labels=metadata.get("labels") or {},
+            accepts=frozenset(part.strip() for part in accepts.split(",") if part.strip()),
+            terminating="deletionTimestamp" in metadata,
+            resource_version=metadata["resourceVersion"],
+            uid=metadata["uid"],
+        )
+        if known is not None and (known.labels, known.accepts, known.terminating) == (
+            seen.labels,
+            seen.accepts,
+            seen.terminating,
+        ):
+            return set()
+        return set(self.tokens_by_target.get(name, ()))
+
+    def observe_secret(self, type_: str | None, body: Body, credentials_namespace: str) -> set[Key]:
+        """A Secret with our label: a pull secret, or in the credentials namespace a record or the signing leaf."""
+        labels = body["metadata"].get("labels") or {}
+        component = labels.get(names.COMPONENT_LABEL)
+        if body["metadata"]["namespace"] == credentials_namespace:
+            if component == names.CREDENTIAL_RECORD and names.TOKEN_UID_LABEL in labels:
+                return self._observe_record(type_, body, labels[names.TOKEN_UID_LABEL])
+            if component == names.SIGNING_KEY:
+                return {Key("signing-keys")}
+        return self._observe_pull_secret(type_, body)
+
+    def _observe_record(self, type_: str | None, body: Body, token_uid: str) -> set[Key]:
+        metadata = body["metadata"]
+        known = self.records.get(token_uid)
+        if type_ == DELETED:
+            if known is None or known.uid != metadata["uid"]:
+                return set()
+            del self.records[token_uid]
+            return self.keys_of(token_uid)
+        if _older(metadata["uid"], metadata["resourceVersion"], known):
+            return set()
+        try:
+            record: Record | None = Record.from_secret(body)
+        except ValueError:
+            record = None
+        self.records[token_uid] = StoredRecord(record, metadata["uid"], metadata["resourceVersion"])
+        return self.keys_of(token_uid)
+
+    def _observe_pull_secret(self, type_: str | None, body: Body) -> set[Key]:
+        metadata = body["metadata"]
+        place = (metadata["namespace"], metadata["name"])
+        known = self.pull_secrets.get(place)
+        if type_ == DELETED and (known is None or known.uid != metadata["uid"]):
+            return set()
+        if type_ != DELETED and _older(metadata["uid"], metadata["resourceVersion"], known):
+            return set()
+        keys: set[Key] = set()
+        if known is not None:
+            self.secrets_of[known.token_uid].discard(place)
+            del self.pull_secrets[place]
+            keys |= self.keys_of(known.token_uid)
+        seen = PullSecret.read(body) if type_ != DELETED else None
+        if seen is not None:
+            self.pull_secrets[place] = seen
+            self.secrets_of[seen.token_uid].add(place)
+            keys |= self.keys_of(seen.token_uid)
+        return keys
+
+    def observe_service_account(self, type_: str | None, body: Body) -> set[Key]:
+        """A ServiceAccount."""
+        metadata = body["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        known = self.service_accounts[namespace].get(name)
+        if type_ == DELETED and (known is None or known.uid != metadata["uid"]):
+            return set()
+        if type_ != DELETED and _older(metadata["uid"], metadata["resourceVersion"], known):
+            return set()
+        keys: set[Key] = set(self.tokens_by_target.get(namespace, ()))
+        if known is not None:
+            del self.service_accounts[namespace][name]
+            for uid in known.ours.values():
+                self.entries_of[uid].discard((namespace, name))
+        if type_ == DELETED:
+            return keys
+        seen = ServiceAccount.read(body)
+        self.service_accounts[namespace][name] = seen
+        for uid in seen.ours.values():
+            self.entries_of[uid].add((namespace, name))
+            keys |= self.keys_of(uid)
+        if known is not None and (known.pull_secrets, known.ours) == (seen.pull_secrets, seen.ours):
+            return set()
+        return keys
+
+    def has(self, plural: str, body: Body) -> bool:
+        """Whether an object that the API server lists has been seen. Secrets that concern nobody count as seen."""
+        metadata = body["metadata"]
+        uid, name, namespace = metadata["uid"], metadata["name"], metadata.get("namespace", "")
+        token_uid = (metadata.get("labels") or {}).get(names.TOKEN_UID_LABEL)
+        known: Any
+        if plural == "registrytokens":
+            known = self.tokens.get(Key("token", namespace, name))
+        elif plural == "scopemaps":
+            known = self.scope_maps.get(name)
+        elif plural == "namespaces":
+            known = self.namespaces.get(name)
+        elif plural == "serviceaccounts":
+            known = self.service_accounts.get(namespace, {}).get(name)
+        elif PullSecret.read(body) is not None:
+            known = self.pull_secrets.get((namespace, name))
+        elif token_uid is not None and name == names.record_name(token_uid):
+            known = self.records.get(token_uid)
+        else:
+            return True
+        return known is not None and known.uid == uid
+
+    def every_key(self) -> Iterable[Key]:
+        """All tokens, and the rests of all that are no more: what a new leader looks at."""
+        yield from self.tokens
+        uids = {*self.records, *(u for u, s in self.secrets_of.items() if s)}
+        uids |= {u for u, e in self.entries_of.items() if e}
+        for uid in uids:
+            if uid not in self.tokens_by_uid:
+                yield Key("orphan", name=uid)
+
+
+def _map_name(token: Token) -> str:
+    return str((token.spec.get("scopeMapRef") or {}).get("name", ""))

@@ -1,0 +1,202 @@
+"""The operator process: what it starts, in which order, and what ends it.
+
+Kopf fills the mirror from the first moment, also in a standby replica. Only the holder of the Lease works the queue,
+and only once everything that the API server lists has been seen: a decision on half of the facts would be a write
+too many. If any part ends, the process ends, and its Deployment starts it anew.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import kopf
+from prometheus_client import start_http_server
+
+from pullpass.api import names
+from pullpass.controller import handlers, metrics, signingkeys
+from pullpass.controller.acceptance import TokenServers
+from pullpass.controller.mirror import Mirror
+from pullpass.controller.orphans import Orphans
+from pullpass.controller.queue import Key, WorkQueue
+from pullpass.controller.reconcile import TokenReconciler
+from pullpass.controller.settings import Settings
+from pullpass.controller.signingkeys import SigningKeyError
+from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
+from pullpass.kube.lease import lead
+from pullpass.kube.resources import (
+    NAMESPACES,
+    REGISTRY_TOKENS,
+    SCOPE_MAPS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "pullpass-operator"
+SYNC_CHECK_SECONDS = 1.0
+SIGNING_KEYS = Key("signing-keys")
+
+
+class OperatorEndedError(Exception):
+    """A part of the operator ended that must not; the text says which."""
+
+
+async def run(settings: Settings) -> None:
+    """Runs the operator until SIGTERM or SIGINT. Raises OperatorEndedError or KubeError where it cannot go on."""
+    mirror, queue = Mirror(), WorkQueue()
+    server, thread = start_http_server(settings.metrics_port)
+    metrics.QUEUE.set_function(lambda: len(queue))
+    metrics.TOKENS.set_function(lambda: len(mirror.tokens))
+    try:
+        async with Kube.connect(settings.kubeconfig) as kube:
+            watching = asyncio.create_task(_watch(mirror, queue, settings))
+            leading = asyncio.create_task(_lead(kube, mirror, queue, settings))
+            await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
+            stopped = watching.done() and not watching.cancelled() and watching.exception() is None
+            leading.cancel()
+            watching.cancel()
+            results = await asyncio.gather(leading, watching, return_exceptions=True)
+            if stopped:
+                log.info("stopped")
+                return
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+            raise OperatorEndedError("the operator ended without a reason")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+async def _watch(mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
+    """Kopf, which also answers the liveness probe and takes the signals to stop."""
+    await kopf.operator(
+        registry=handlers.make_registry(mirror, queue, settings),
+        settings=handlers.make_kopf_settings(),
+        standalone=True,
+        clusterwide=True,
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+    )
+
+
+async def _lead(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
+    async def work() -> None:
+        metrics.LEADER.set(1)
+        await _work(kube, mirror, queue, settings)
+
+    end = await lead(kube, namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity, work=work)
+    metrics.LEADER.set(0)
+    raise OperatorEndedError(
+        "the Lease could not be renewed in time; another replica may hold it by now"
+        if end == "lost"
+        else "the work queue ended"
+    )
+
+
+async def _work(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
+    seed = await _keys(kube, settings)
+    await _synced(kube, mirror)
+    log.info("in charge of %d tokens", len(mirror.tokens))
+    async with TokenServers.connect(kube, settings) as token_servers:
+        tokens = TokenReconciler(kube, mirror, settings, token_servers, seed)
+        orphans = Orphans(kube, mirror, settings)
+        queue.add(SIGNING_KEYS)
+        for key in list(mirror.every_key()):
+            queue.add(key)
+
+        async def one(key: Key) -> None:
+            if key.kind == "token":
+                outcome = await tokens.reconcile(key)
+                queue.set_due(key, outcome.due)
+                if outcome.retry is not None:
+                    raise _AgainError(outcome.retry)
+            elif key.kind == "orphan":
+                await orphans.sweep(key.name)
+            else:
+                queue.set_due(key, await signingkeys.reconcile(kube, settings, datetime.now(UTC)))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(settings.workers):
+                group.create_task(_worker(queue, one))
+
+
+class _AgainError(Exception):
+    """A key has to come again; the reason stands in its status already."""
+
+
+async def _worker(queue: WorkQueue, work_on: Callable[[Key], Awaitable[None]]) -> None:
+    while True:
+        key = await queue.get()
+        start = time.monotonic()
+        try:
+            await work_on(key)
+        except _AgainError as error:
+            outcome, delay = "again", queue.failed(key)
+            log.debug("%s comes again in %.1f s: %s", key, delay, error)
+        except (KubeError, SigningKeyError) as error:
+            outcome, delay = "failed", queue.failed(key, getattr(error, "retry_after", 0))
+            log.log(
+                logging.INFO if isinstance(error, Conflict) else logging.WARNING,
+                "%s comes again in %.1f s: %s",
+                key,
+                delay,
+                error,
+            )
+        except Exception as error:
+            # A defect in one token's way must not stop the others. The text of an unknown error is not logged:
+            # it could quote what it stumbled over.
+            outcome, delay = "defect", queue.failed(key)
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "%s comes again in %.1f s: defect %s at %s:%s",
+                key,
+                delay,
+                type(error).__name__,
+                where.filename,
+                where.lineno,
+            )
+        else:
+            outcome = "done"
+            queue.done(key)
+        metrics.RECONCILES.labels(key.kind, outcome).inc()
+        metrics.DURATION.labels(key.kind).observe(time.monotonic() - start)
+
+
+async def _keys(kube: Kube, settings: Settings) -> bytes:
+    """Signing keys and seed come first: registries and token servers wait for them. Returns the seed."""
+    while True:
+        try:
+            await signingkeys.reconcile(kube, settings, datetime.now(UTC))
+            return await signingkeys.load_seed(kube, settings)
+        except (Conflict, Unavailable, SigningKeyError) as error:
+            log.warning("keys: %s", error)
+            await asyncio.sleep(SYNC_CHECK_SECONDS)
+
+
+async def _synced(kube: Kube, mirror: Mirror) -> None:
+    """Returns once the mirror has everything that the API server lists."""
+    known: list[tuple[Resource, str | None]] = [
+        (NAMESPACES, None),
+        (SCOPE_MAPS, None),
+        (REGISTRY_TOKENS, None),
+        (SERVICE_ACCOUNTS, None),
+        (SECRETS, names.MANAGED_SELECTOR),
+    ]
+    for resource, selector in known:
+        while True:
+            try:
+                missing = 0
+                async for body in kube.list(resource, label_selector=selector):
+                    missing += not mirror.has(resource.plural, body)
+            except (Gone, Unavailable) as error:
+                log.warning("waiting for the API server: %s", error)
+                missing = 1
+            if not missing:
+                break
+            await asyncio.sleep(SYNC_CHECK_SECONDS)

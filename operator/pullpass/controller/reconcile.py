@@ -1,0 +1,380 @@
+"""Brings one RegistryToken to where it should be: gather facts, decide, act, and write the status.
+
+What is learned from an answer to a write goes into the mirror at once, so the next decision knows of it. Before a
+password is published, the record is read again from the API server: a mirror that lags must not publish an old one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from pullpass.api import names
+from pullpass.api.conditions import Reason
+from pullpass.api.registrytoken import RegistryTokenSpec, SlotName
+from pullpass.api.scopemap import ScopeMapSpec
+from pullpass.controller import decide as d
+from pullpass.controller import pullsecrets, serviceaccounts, status
+from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.mirror import Mirror, Token
+from pullpass.controller.pullsecrets import PullSecret, Wanted
+from pullpass.controller.queue import Key
+from pullpass.controller.serviceaccounts import ServiceAccount
+from pullpass.controller.settings import Settings
+from pullpass.controller.status import Problem
+from pullpass.credentials import hashing, rotation
+from pullpass.credentials import password as passwords
+from pullpass.credentials.record import Record, Slot
+from pullpass.kube import events
+from pullpass.kube.client import Conflict, Kube, NotFound, Refused
+from pullpass.kube.resources import REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
+
+log = logging.getLogger(__name__)
+
+MAX_ROUNDS = 10
+"""Decisions in one go; a rotation takes three or four."""
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """When the token is next due, and whether it has to be tried again before, with back-off."""
+
+    due: datetime | None = None
+    retry: str | None = None
+    """Why it has to be tried again."""
+
+
+class TokenReconciler:
+    """Works on the keys of RegistryTokens."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        mirror: Mirror,
+        settings: Settings,
+        token_servers: TokenServers,
+        seed: bytes,
+        *,
+        now: Callable[[], datetime] = _utcnow,
+    ) -> None:
+        self._kube = kube
+        self._mirror = mirror
+        self._settings = settings
+        self._token_servers = token_servers
+        self._seed = seed
+        self._seed_id = passwords.seed_id(seed)
+        self._now = now
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass over one token. Raises a KubeError where the API server could not be asked or lost a race."""
+        token = self._mirror.tokens.get(key)
+        if token is None or token.deleting:
+            return Outcome()
+        for _ in range(MAX_ROUNDS):
+            facts = self._gather(token)
+            plan = d.decide(facts, self._now())
+            problems: list[Problem] = []
+            try:
+                for action in plan.actions:
+                    await self._act(facts, action, problems)
+            except NotAcceptedError as error:
+                await self._write_status(facts, plan, problems, str(error))
+                return Outcome(retry=str(error))
+            if not plan.again:
+                await self._write_status(facts if not plan.actions else self._gather(token), plan, problems, None)
+                retry = problems[0].message if problems else None
+                return Outcome(due=plan.due, retry=retry)
+            if problems:
+                await self._write_status(self._gather(token), plan, problems, None)
+                return Outcome(retry=problems[0].message)
+        return Outcome(retry="the token does not settle")
+
+    # gather
+
+    def _gather(self, token: Token) -> d.Facts:
+        mirror = self._mirror
+        token = mirror.tokens.get(token.key, token)
+        try:
+            spec = RegistryTokenSpec.model_validate(token.spec)
+        except ValidationError:
+            spec = None
+        stored = mirror.records.get(token.uid)
+        record = stored.record if stored is not None and stored.record is not None else None
+        if record is None:
+            record = Record(token_uid=token.uid, namespace=token.namespace, name=token.name)
+        return d.Facts(
+            token=token,
+            spec=spec,
+            scope_map=self._scope_map(spec),
+            namespace=mirror.namespaces.get(token.namespace),
+            record=record,
+            targets=tuple(self._targets(token, spec)) if spec is not None else (),
+            secrets=tuple(mirror.pull_secrets[place] for place in sorted(mirror.secrets_of.get(token.uid, ()))),
+            entries=tuple(
+                mirror.service_accounts[namespace][name]
+                for namespace, name in sorted(mirror.entries_of.get(token.uid, ()))
+            ),
+            seed=self._seed_id,
+            digests={
+                name: pullsecrets.digest(self._content(token, slot))
+                for name, slot in record.slots.items()
+                if slot.seed == self._seed_id
+            },
+        )
+
+    def _scope_map(self, spec: RegistryTokenSpec | None) -> ScopeMapSpec | Literal["missing", "invalid"]:
+        stored = self._mirror.scope_maps.get(spec.scope_map_ref.name) if spec is not None else None
+        if stored is None:
+            return "missing"
+        try:
+            return ScopeMapSpec.model_validate(stored.spec)
+        except ValidationError:
+            return "invalid"
+
+    def _targets(self, token: Token, spec: RegistryTokenSpec) -> list[d.Target]:
+        targets = []
+        for namespace in token.target_namespaces():
+            seen = self._mirror.namespaces.get(namespace)
+            wanted = Wanted(
+                namespace=namespace,
+                name=spec.pull_secret_name(token.name),
+                token_namespace=token.namespace,
+                token_name=token.name,
+                token_uid=token.uid,
+                retain=spec.pull_secret.deletion_policy == "Retain",
+            )
+            targets.append(
+                d.Target(
+                    wanted=wanted,
+                    namespace=seen,
+                    consents=namespace == token.namespace or (seen is not None and token.namespace in seen.accepts),
+                    secret=self._mirror.pull_secrets.get((namespace, wanted.name)),
+                    service_accounts=self._mirror.service_accounts.get(namespace, {}),
+                )
+            )
+        return targets
+
+    def _password(self, token: Token, slot: Slot) -> passwords.Password:
+        return passwords.derive(self._seed, token.uid, slot.nonce, slot.id)
+
+    def _content(self, token: Token, slot: Slot) -> str:
+        username = names.username(token.namespace, token.name)
+        return pullsecrets.content(self._settings.registry_hosts, username, self._password(token, slot))
+
+    # act
+
+    async def _act(self, facts: d.Facts, action: d.Action, problems: list[Problem]) -> None:
+        token = facts.token
+        match action:
+            case d.AddEntry(account, secret):
+                await self._patch_account(account, serviceaccounts.add_entry(account, secret, token.uid))
+            case d.RemoveEntry(account, keep):
+                await self._patch_account(account, serviceaccounts.remove_entries(account, token.uid, keep))
+            case d.MakePassword(slot):
+                await self._make_password(facts, slot)
+            case d.WriteRecord(record):
+                await self._write_record(record)
+            case d.AwaitAcceptance(slot):
+                await self._confirm_record(token)
+                username = names.username(token.namespace, token.name)
+                await self._token_servers.accept(username, self._password(token, facts.record.slots[slot]))
+            case d.WritePullSecret(wanted, slot):
+                await self._write_pull_secret(facts, wanted, slot, problems)
+            case d.MarkPublished(slot):
+                await self._mark_published(facts, slot, problems)
+            case d.DeletePullSecret(secret):
+                await self._kube.delete(SECRETS, secret.namespace, secret.name, uid=secret.uid)
+                self._mirror.observe_secret("DELETED", _body_of(secret), self._settings.credentials_namespace)
+                log.info("pull secret deleted: %s/%s", secret.namespace, secret.name)
+
+    async def _patch_account(self, account: ServiceAccount, operations: list[dict[str, Any]]) -> None:
+        if not operations:
+            return
+        try:
+            body = await self._kube.json_patch(SERVICE_ACCOUNTS, account.namespace, account.name, operations)
+        except NotFound:
+            return  # its deletion is on its way through the watch
+        except Refused as error:
+            if error.status != 422:
+                raise
+            # The test of the patch did not hold: somebody else changed the ServiceAccount.
+            body = await self._kube.get(SERVICE_ACCOUNTS, account.namespace, account.name)
+            self._mirror.observe_service_account("MODIFIED", body)
+            raise Conflict(f"ServiceAccount {account.namespace}/{account.name} changed meanwhile", 409) from None
+        self._mirror.observe_service_account("MODIFIED", body)
+
+    async def _make_password(self, facts: d.Facts, slot: SlotName) -> None:
+        assert facts.spec is not None
+        taken = {other.id for other in facts.record.slots.values()}
+        id_ = next(id_ for id_ in iter(passwords.new_id, "") if id_ not in taken)
+        nonce = passwords.new_nonce()
+        password = passwords.derive(self._seed, facts.token.uid, nonce, id_)
+        hash_ = await asyncio.to_thread(hashing.hash_password, password.text, self._settings.bcrypt_cost)
+        now = self._now().replace(microsecond=0)
+        made = Slot(
+            id=id_,
+            nonce=nonce,
+            seed=self._seed_id,
+            hash=hash_,
+            created_at=now,
+            expires_at=rotation.expiry_of_new(facts.spec.passwords, now),
+        )
+        await self._write_record(facts.record.with_slot(slot, made))
+        log.info("password made: token %s/%s, id %s", facts.token.namespace, facts.token.name, id_)
+
+    async def _write_record(self, record: Record) -> None:
+        namespace = self._settings.credentials_namespace
+        body = record.to_secret(namespace)
+        name = body["metadata"]["name"]
+        stored = self._mirror.records.get(record.token_uid)
+        try:
+            if stored is None:
+                answer = await self._kube.create(SECRETS, namespace, body)
+            else:
+                body["metadata"] |= {"uid": stored.uid, "resourceVersion": stored.resource_version}
+                answer = await self._kube.replace(SECRETS, namespace, name, body)
+        except (Conflict, NotFound):
+            await self._refresh_record(record.token_uid, name)
+            raise
+        self._mirror.observe_secret("MODIFIED", answer, namespace)
+
+    async def _refresh_record(self, token_uid: str, name: str) -> None:
+        namespace = self._settings.credentials_namespace
+        try:
+            body = await self._kube.get(SECRETS, namespace, name)
+        except NotFound:
+            self._mirror.records.pop(token_uid, None)
+            return
+        self._mirror.observe_secret("MODIFIED", body, namespace)
+
+    async def _confirm_record(self, token: Token) -> None:
+        known = self._mirror.records.get(token.uid)
+        await self._refresh_record(token.uid, names.record_name(token.uid))
+        if self._mirror.records.get(token.uid) != known:
+            raise Conflict(f"the credential record of {token.namespace}/{token.name} changed meanwhile", 409)
+
+    async def _write_pull_secret(self, facts: d.Facts, wanted: Wanted, slot: SlotName, problems: list[Problem]) -> None:
+        await self._confirm_record(facts.token)
+        place = f"{wanted.namespace}/{wanted.name}"
+        try:
+            live = await self._kube.get(SECRETS, wanted.namespace, wanted.name)
+        except NotFound:
+            live = None
+        if live is not None:
+            secret = PullSecret.read(live)
+            if secret is None or not wanted.owns(secret):
+                whose = f"belongs to RegistryToken {secret.token}" if secret else "was not made by pullpass"
+                problems.append(
+                    Problem(
+                        wanted.namespace,
+                        Reason.SECRET_NOT_OWNED,
+                        f"Secret {place} {whose} and is left as it is; "
+                        "delete it, or make a RegistryToken with another spec.pullSecret.name",
+                    )
+                )
+                return
+        body = wanted.body(self._content(facts.token, facts.record.slots[slot]))
+        if live is not None:
+            # The same object is changed in place: to a node, a Secret made anew is a stranger.
+            body["metadata"] |= {
+                "uid": live["metadata"]["uid"],
+                "resourceVersion": live["metadata"]["resourceVersion"],
+            }
+        try:
+            answer = await self._kube.apply(SECRETS, wanted.namespace, wanted.name, body, force=live is not None)
+        except (Refused, NotFound) as error:
+            problems.append(Problem(wanted.namespace, Reason.WRITE_REFUSED, f"Secret {place}: {error}"))
+            return
+        self._mirror.observe_secret("MODIFIED", answer, self._settings.credentials_namespace)
+        log.info(
+            "pull secret written: %s, token %s/%s, password id %s",
+            place,
+            facts.token.namespace,
+            facts.token.name,
+            facts.record.slots[slot].id,
+        )
+
+    async def _mark_published(self, facts: d.Facts, slot: SlotName, problems: list[Problem]) -> None:
+        assert facts.spec is not None
+        before = facts.record.published
+        refused = any(problem.reason is Reason.WRITE_REFUSED for problem in problems)
+        if refused and before is not None and facts.record.slots[before].valid_at(self._now()):
+            return  # somewhere the old password is still in use, so it must not start to retire
+        now = self._now().replace(microsecond=0)
+        await self._write_record(rotation.published(facts.record, slot, facts.spec.passwords, now))
+        # A foreign Secret in one place does not keep the rest from settling; it is met again then.
+        problems[:] = [problem for problem in problems if problem.reason is Reason.WRITE_REFUSED and refused]
+        id_ = facts.record.slots[slot].id
+        if before is None:
+            await self._event(facts.token, "Normal", "PasswordPublished", f"password {id_} published in {slot}")
+        else:
+            old = facts.record.slots[before].id
+            await self._event(
+                facts.token,
+                "Normal",
+                "PasswordRotated",
+                f"password {id_} in {slot} replaces {old} in {before}",
+            )
+
+    # status
+
+    async def _write_status(self, facts: d.Facts, plan: d.Plan, problems: list[Problem], waiting: str | None) -> None:
+        token = facts.token
+        wanted = status.build(facts, plan, problems, waiting, self._now().replace(microsecond=0))
+        if wanted == token.status:
+            return
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "RegistryToken",
+            "metadata": {"name": token.name, "namespace": token.namespace, "uid": token.uid},
+            "status": wanted,
+        }
+        try:
+            answer = await self._kube.apply(REGISTRY_TOKENS, token.namespace, token.name, body, subresource="status")
+        except (NotFound, Conflict):
+            return  # deleted meanwhile, or made anew: the watch brings the news
+        self._mirror.observe_token("MODIFIED", answer)
+        old, new = status.ready_reason(token.status), status.ready_reason(wanted)
+        if old[:2] != new[:2]:
+            type_: Literal["Normal", "Warning"] = "Normal" if new[0] == "True" else "Warning"
+            if new[0] != "Unknown":
+                await self._event(token, type_, new[1], new[2])
+
+    async def _event(self, token: Token, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+        log.log(
+            logging.INFO if type_ == "Normal" else logging.WARNING,
+            "%s: token %s/%s: %s",
+            reason,
+            token.namespace,
+            token.name,
+            note,
+        )
+        await events.post(
+            self._kube,
+            regarding={
+                "apiVersion": names.API_VERSION,
+                "kind": "RegistryToken",
+                "namespace": token.namespace,
+                "name": token.name,
+                "uid": token.uid,
+            },
+            instance=self._settings.identity,
+            type_=type_,
+            reason=reason,
+            action="Reconcile",
+            note=note,
+            now=self._now(),
+        )
+
+
+def _body_of(secret: PullSecret) -> dict[str, Any]:
+    metadata = {"namespace": secret.namespace, "name": secret.name, "uid": secret.uid}
+    return {"metadata": {**metadata, "resourceVersion": secret.resource_version}}

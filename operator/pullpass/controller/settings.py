@@ -1,0 +1,37 @@
+"""Settings of the operator process; each is a flag of `pullpass operator`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the operator keeps things and whom it asks."""
+
+    namespace: str
+    """Release namespace: the Lease, CA, seed and trust bundle live here, and the token servers run here."""
+    credentials_namespace: str
+    """Namespace of the credential records and the signing leaf, the only one whose Secrets token servers may read."""
+    identity: str
+    """Who holds the Lease: the pod's name."""
+    registry_hosts: tuple[str, ...]
+    """Keys of the pull secrets, `host[:port]` as in image names."""
+    service: str
+    """The registry's service name, asked for when a new password is tried on the token servers."""
+    token_server_service: str
+    """Service whose EndpointSlices name the token servers' replicas."""
+    ca_secret: str = "pullpass-ca"
+    """Secret with the CA's certificate and key (tls.crt, tls.key)."""
+    seed_secret: str = "pullpass-seed"
+    """Secret with the seed that passwords are derived from."""
+    trust_configmap: str = "pullpass-trust"
+    """ConfigMap with the trust bundle (ca.crt) and the JWKS (jwks.json), for registries to mount."""
+    bcrypt_cost: int = 6
+    """Cost of new password hashes, as a power of two."""
+    workers: int = 8
+    """How many keys are worked on at once."""
+    health_port: int = 8081
+    """Port of /healthz."""
+    metrics_port: int = 8082
+    """Port of /metrics."""
+    kubeconfig: str | None = None
+    """Outside a cluster: the kubeconfig to use."""

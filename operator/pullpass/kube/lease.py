@@ -1,0 +1,114 @@
+"""Leader election by a Lease: one operator works, the others stand by."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import aiohttp
+from kubernetes.aio import client
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from pullpass.kube.client import Kube
+
+log = logging.getLogger(__name__)
+logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.ERROR)
+
+LEASE_SECONDS = 15
+RENEW_SECONDS = 10
+RETRY_SECONDS = 3
+CALL_SECONDS = 3
+"""A call that hangs must not carry a leader past the end of its lease."""
+
+
+class _Lock(LeaseLock):
+    """The library's lock, with a time limit, and with every failure told as it expects."""
+
+    async def get(self, name: str, namespace: str) -> Any:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await super().get(name, namespace)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            return False, ApiException(status=0, reason=type(error).__name__)
+
+    async def create(self, name: str, namespace: str, election_record: Any) -> bool:
+        # Not super(): version 37 passes its own model an argument that the model refuses.
+        lease = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
+        return await self._limited(self.api_instance.create_namespaced_lease(namespace, lease))
+
+    async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
+        return await self._limited(super().update(name, namespace, updated_record))
+
+    @staticmethod
+    async def _limited(call: Awaitable[Any]) -> bool:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return bool(await call)
+        except (ApiException, TimeoutError, aiohttp.ClientError, OSError):
+            return False
+
+
+async def lead(
+    kube: Kube, *, namespace: str, name: str, identity: str, work: Callable[[], Awaitable[None]]
+) -> Literal["lost", "ended"]:
+    """Waits for the Lease, then runs `work` while it is held.
+
+    Returns "lost" when the Lease could not be renewed in time; the work is cancelled then, and the caller should
+    end the process. Returns "ended" when the work returned; what it raises is raised here. On the way out, a Lease
+    that is still held is given back, so that another replica need not wait for its end.
+    """
+    lock = _Lock(name, namespace, identity, kube.api)
+    elected = asyncio.Event()
+
+    async def on_elected() -> None:
+        elected.set()
+
+    async def on_lost() -> None:
+        return
+
+    election = asyncio.create_task(
+        LeaderElection(Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, on_elected, on_lost)).run()
+    )
+    working: asyncio.Task[None] | None = None
+    try:
+        waiting = asyncio.create_task(elected.wait())
+        await asyncio.wait({waiting, election}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if election.done():
+            election.result()
+            return "lost"
+        log.info("holding Lease %s/%s", namespace, name)
+        working = asyncio.create_task(_run(work))
+        await asyncio.wait({working, election}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return "ended"
+        return "lost"
+    finally:
+        held = elected.is_set() and not election.done()
+        tasks = [task for task in (working, election) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if held:
+            await _release(lock)
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+async def _release(lock: _Lock) -> None:
+    found, _ = await lock.get(lock.name, lock.namespace)
+    lease = lock.lease_reference
+    if not found or lease is None or lease.spec is None or lease.spec.holder_identity != lock.identity:
+        return
+    lease.spec.holder_identity = ""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await lock.api_instance.replace_namespaced_lease(name=lock.name, namespace=lock.namespace, body=lease)
+    except (ApiException, TimeoutError, aiohttp.ClientError, OSError) as error:
+        log.info("Lease not given back (%s); it runs out by itself", type(error).__name__)

@@ -1,0 +1,207 @@
+"""The CA that registries trust, and the leaf that signs access tokens (RFC 5280).
+
+Registries hold the CA alone, so the leaf can be renewed without touching them. Both of ours are EC P-256,
+which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an intermediate one.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from pullpass.signing.jwks import full_length
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+CA_LIFETIME = timedelta(days=3650)
+LEAF_LIFETIME = timedelta(days=90)
+BACKDATED = timedelta(hours=1)
+"""How far a registry's clock may be behind ours: registries grant certificates no leeway at all."""
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_SECOND = timedelta(seconds=1)
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+
+class CertificateError(ValueError):
+    """A certificate or key that cannot be used. The message says why, and never holds key material."""
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key."""
+
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+    chain: tuple[x509.Certificate, ...] = ()
+    """What followed the certificate in its PEM file."""
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as PKCS #8, unencrypted."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    @property
+    def not_before(self) -> datetime:
+        return self.certificate.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime:
+        return self.certificate.not_valid_after_utc
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """A P-256 key whose thumbprint every registry computes alike, see `jwks.full_length`."""
+    while True:
+        key = ec.generate_private_key(ec.SECP256R1())
+        if full_length(key.public_key()):
+            return key
+
+
+def new_ca(now: datetime) -> KeyPair:
+    """A self-signed CA for ten years that may sign leaves only."""
+    key = new_key()
+    name = _name("pullpass signing CA")
+    builder = (
+        _builder(name, name, key.public_key(), now, now + CA_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True), critical=True)
+    )
+    return KeyPair(builder.sign(key, hashes.SHA256()), key)
+
+
+def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
+    """A leaf for 90 days with a new key; it ends with the CA where that ends earlier."""
+    key = new_key()
+    ends = min(now + LEAF_LIFETIME, ca.not_after)
+    builder = (
+        _builder(_name("pullpass token server"), ca.certificate.subject, key.public_key(), now, ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(_authority(ca.certificate), critical=False)
+    )
+    return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
+
+
+def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
+    """Reads a certificate (what follows it in the file is its chain) and the private key that belongs to it.
+
+    Raises CertificateError.
+    """
+    try:
+        certificate, *chain = x509.load_pem_x509_certificates(certificate_pem)
+        public_key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError("the certificate is no readable PEM") from None
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except TypeError:
+        raise CertificateError("the private key is encrypted, and there is no password for it") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError("the private key is no readable PEM") from None
+    if not isinstance(key, PrivateKey):
+        raise CertificateError("the private key is neither RSA nor EC, so not every registry would take it")
+    if key.public_key() != public_key:
+        raise CertificateError("the private key belongs to another certificate")
+    return KeyPair(certificate, key, tuple(chain))
+
+
+def check_ca(ca: KeyPair, now: datetime) -> None:
+    """Raises CertificateError for a CA from which registries would not accept a leaf."""
+    if not (constraints := _extension(ca.certificate, x509.BasicConstraints)) or not constraints.ca:
+        raise CertificateError("the certificate is not that of a CA (basicConstraints lacks CA:TRUE)")
+    if (usage := _extension(ca.certificate, x509.KeyUsage)) and not usage.key_cert_sign:
+        raise CertificateError("the certificate may not sign others (keyUsage lacks keyCertSign)")
+    if isinstance(ca.key, rsa.RSAPrivateKey):
+        if ca.key.key_size < 2048:
+            raise CertificateError(f"an RSA key of {ca.key.key_size} bits is too short; 2048 is the least")
+    elif not isinstance(ca.key.curve, _CURVES):
+        raise CertificateError(f"registries know no curve {ca.key.curve.name}; take P-256, P-384 or P-521")
+    if now >= ca.not_after:
+        raise CertificateError(f"the certificate ended at {ca.not_after.isoformat()}")
+    if now < ca.not_before:
+        raise CertificateError(f"the certificate is valid only from {ca.not_before.isoformat()}")
+
+
+def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Whether the CA's key signed it. A CA renewed over the same key and name counts as the same."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def leaf_due(leaf: KeyPair, ca: KeyPair, now: datetime) -> datetime:
+    """When to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
+    public_key = leaf.certificate.public_key()
+    usable = isinstance(public_key, ec.EllipticCurvePublicKey) and full_length(public_key)
+    if not usable or not issued_by(leaf.certificate, ca.certificate):
+        return now
+    if not leaf.not_before <= now < leaf.not_after:
+        return now
+    if leaf.not_after >= ca.not_after - _SECOND:
+        return leaf.not_after  # a new one could not live longer than this CA either
+    return leaf.not_after - (leaf.not_after - leaf.not_before) / 3
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, ends: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now.astimezone(UTC) - BACKDATED)
+        .not_valid_after(ends.astimezone(UTC))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _authority(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    # The CA's own identifier: one made by other software need not be the hash of its key.
+    if identifier := _extension(ca, x509.SubjectKeyIdentifier):
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    key = ca.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise CertificateError("the CA's key is neither RSA nor EC")
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+    except ValueError:
+        raise CertificateError("the certificate's extensions cannot be read") from None
+
+
+def _usage(*, key_cert_sign: bool = False, digital_signature: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=key_cert_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,80 @@
+"""The leaf's public keys as a JSON Web Key Set (RFC 7517), for registries that are told keys instead of a CA.
+
+Each key carries its certificate in `x5c`, so the document alone says how long a replaced key still counts.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+_COORDINATE = 32
+
+
+def encode(content: bytes) -> str:
+    """base64url without padding (RFC 7515)."""
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def full_length(key: ec.EllipticCurvePublicKey) -> bool:
+    """Whether it is a P-256 key neither of whose coordinates starts with a zero byte.
+
+    CNCF Distribution 3 drops leading zero bytes before it hashes a key, so for the others, 1 in 128, its key
+    id is not the one of RFC 7638.
+    """
+    numbers = key.public_numbers()
+    least = 1 << 8 * (_COORDINATE - 1)
+    return isinstance(key.curve, ec.SECP256R1) and numbers.x >= least and numbers.y >= least
+
+
+def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
+    """The key id of a P-256 key: its SHA-256 thumbprint of RFC 7638."""
+    canonical = json.dumps(_required(key), sort_keys=True, separators=(",", ":"))
+    return encode(hashlib.sha256(canonical.encode()).digest())
+
+
+def jwk(certificate: x509.Certificate) -> dict[str, Any]:
+    """The key of a leaf certificate. Raises ValueError unless it is P-256."""
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("only P-256 keys sign access tokens")  # noqa: TRY004
+    chain = [base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()]
+    return {**_required(key), "use": "sig", "alg": "ES256", "kid": thumbprint(key), "x5c": chain}
+
+
+def document(certificates: Iterable[x509.Certificate]) -> str:
+    """The JWKS of these leaves, the same text for the same leaves."""
+    return json.dumps({"keys": [jwk(certificate) for certificate in certificates]}, indent=2) + "\n"
+
+
+def certificates(text: str) -> list[x509.Certificate]:
+    """The certificates of a JWKS made by `document`. What does not read as one is left out."""
+    try:
+        keys = json.loads(text)["keys"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    found = []
+    for key in keys if isinstance(keys, list) else []:
+        try:
+            certificate = x509.load_der_x509_certificate(base64.b64decode(key["x5c"][0], validate=True))
+            jwk(certificate)
+        except (ValueError, KeyError, TypeError, IndexError):
+            continue
+        found.append(certificate)
+    return found
+
+
+def valid_at(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _required(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
+    numbers = key.public_numbers()
+    x, y = (encode(number.to_bytes(_COORDINATE, "big")) for number in (numbers.x, numbers.y))
+    return {"kty": "EC", "crv": "P-256", "x": x, "y": y}

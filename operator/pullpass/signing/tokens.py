@@ -1,0 +1,90 @@
+"""Access tokens: JWTs (RFC 7519) that registries check without calling us.
+
+ES256 (RFC 7518) with an `x5c` header (RFC 7515) is the form that all versions of CNCF Distribution accept.
+"""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from jwt.algorithms import ECAlgorithm
+
+from pullpass.signing.certificates import CertificateError, load_pair
+from pullpass.signing.jwks import encode, thumbprint
+
+SKEW = timedelta(seconds=10)
+"""How far `nbf` and `iat` lie in the past: some registries grant them no leeway."""
+
+
+class Signer:
+    """Signs access tokens with one leaf."""
+
+    def __init__(self, key_pem: bytes, chain_pem: bytes) -> None:
+        """Takes the leaf's key, and its certificate with what lies between it and the registries' CA.
+
+        Raises CertificateError, without key material.
+        """
+        pair = load_pair(chain_pem, key_pem)
+        if not isinstance(pair.key, ec.EllipticCurvePrivateKey) or not isinstance(pair.key.curve, ec.SECP256R1):
+            raise CertificateError("the key is not EC P-256, as ES256 needs it")
+        self._key = pair.key
+        self._algorithm = ECAlgorithm(ECAlgorithm.SHA256)
+        # A root need not be sent: a registry trusts it because it holds it, or not at all.
+        sent = [pair.certificate, *(c for c in pair.chain if c.issuer != c.subject)]
+        self.not_after: datetime = min(certificate.not_valid_after_utc for certificate in sent)
+        """When registries stop accepting what this signer signs."""
+        self.kid: str = thumbprint(pair.key.public_key())
+        """The key's id in the JWKS."""
+        x5c = [base64.b64encode(certificate.public_bytes(Encoding.DER)).decode() for certificate in sent]
+        self._header = _segment({"typ": "JWT", "alg": "ES256", "kid": self.kid, "x5c": x5c}) + "."
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """The claims as a compact JWS."""
+        content = self._header + _segment(claims)
+        return f"{content}.{encode(self._algorithm.sign(content.encode(), self._key))}"
+
+
+def new_token_id() -> str:
+    """A `jti` that no other token has: 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+def access_claims(
+    *,
+    issuer: str,
+    service: str,
+    subject: str,
+    access: Iterable[Mapping[str, Any]],
+    now: datetime,
+    lifetime: timedelta,
+    not_after: datetime | None = None,
+    token_id: str,
+) -> dict[str, Any]:
+    """The claims of an access token, times in whole seconds since 1970 and never rounded up.
+
+    `access` is what is granted (`type`, `name`, `actions`), `not_after` the end of the password or the token
+    behind it. Raises ValueError where that has passed. Registries add up to 60 s of leeway to `exp`.
+    """
+    end = now + lifetime if not_after is None else min(now + lifetime, not_after)
+    if end <= now:
+        raise ValueError("nothing is issued for a credential that has ended")
+    issued = int((now - SKEW).timestamp())
+    return {
+        "iss": issuer,
+        "sub": subject,
+        "aud": service,
+        "exp": int(end.timestamp()),
+        "nbf": issued,
+        "iat": issued,
+        "jti": token_id,
+        "access": [dict(entry) for entry in access],
+    }
+
+
+def _segment(content: Mapping[str, Any]) -> str:
+    return encode(json.dumps(content, separators=(",", ":")).encode())

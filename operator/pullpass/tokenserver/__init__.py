@@ -1,0 +1,1 @@
+"""The token server: parses a token request, authenticates, authorizes, issues. Answers from memory alone."""

@@ -1,0 +1,141 @@
+"""Who is it: finds the token of a user name and checks the password, with at most one bcrypt check for each.
+
+What a check found is remembered under an HMAC of user name and password with a key of this process, bound
+to the version of the credential record: a new record, or another token under the name, and it counts no
+more. Dates are looked at anew every time. An unknown user, an unknown password id and a password past its
+end cost the same check as a wrong password, so neither words nor time tell them apart.
+"""
+
+import asyncio
+import hmac
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from pullpass.credentials import password
+from pullpass.tokenserver.checks import Checks
+from pullpass.tokenserver.errors import Unauthenticated
+from pullpass.tokenserver.mirror import Mirror, PasswordSlot, Token
+
+REMEMBERED_GOOD = 65_536
+"""Verified passwords kept; two for each of 20,000 tokens fit."""
+REMEMBERED_BAD = 16_384
+
+Version = tuple[str, str]
+"""UID of the token and version of its record; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A token whose password was right and is within its dates."""
+
+    token: Token
+    slot: PasswordSlot
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    token: Token | None
+    slot: PasswordSlot | None
+    version: Version
+
+
+class _Memory:
+    """Versions by key, the least recently used dropped first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._versions: OrderedDict[bytes, Version] = OrderedDict()
+
+    def holds(self, key: bytes, version: Version) -> bool:
+        if self._versions.get(key) != version:
+            return False
+        self._versions.move_to_end(key)
+        return True
+
+    def keep(self, key: bytes, version: Version) -> None:
+        self._versions[key] = version
+        self._versions.move_to_end(key)
+        if len(self._versions) > self._size:
+            self._versions.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+
+class Authenticator:
+    """Checks credentials against the mirror."""
+
+    def __init__(
+        self, mirror: Mirror, checks: Checks, *, good: int = REMEMBERED_GOOD, bad: int = REMEMBERED_BAD
+    ) -> None:
+        self._mirror = mirror
+        self._checks = checks
+        self._key = secrets.token_bytes(32)
+        self._good = _Memory(good)
+        self._bad = _Memory(bad)
+        self._under_way: dict[tuple[bytes, Version], asyncio.Future[bool]] = {}
+        self.hits = 0
+        """Logins answered from memory since start."""
+
+    async def authenticate(self, username: str, text: str, now: datetime) -> Identity:
+        """The identity behind a user name and password.
+
+        Raises Unauthenticated, with the reason for the audit line, and Busy.
+        """
+        parsed = password.parse(text)
+        if parsed is None:
+            raise Unauthenticated("malformed password")
+        key = hmac.digest(self._key, f"{username}\0{text}".encode(errors="replace"), "sha256")
+        candidate = self._find(username, parsed.id)
+        while True:
+            genuine = await self._verdict(key, text, candidate)
+            # While a check runs the record may be rewritten, so the verdict holds for what is there by now.
+            current = self._find(username, parsed.id)
+            if current.version == candidate.version:
+                break
+            candidate = current
+        token, slot = current.token, current.slot
+        if token is None:
+            raise Unauthenticated("unknown user")
+        if slot is None:
+            raise Unauthenticated("no such password")
+        if not genuine:
+            raise Unauthenticated("wrong password")
+        if slot.ends_at is not None and now >= slot.ends_at:
+            raise Unauthenticated("password has ended")
+        return Identity(token, slot)
+
+    def _find(self, username: str, password_id: str) -> _Candidate:
+        token = self._mirror.token(username)
+        credential = self._mirror.credential(token.uid) if token is not None else None
+        return _Candidate(
+            token,
+            credential.slot(password_id) if credential is not None else None,
+            (token.uid if token is not None else "", credential.version if credential is not None else ""),
+        )
+
+    async def _verdict(self, key: bytes, text: str, candidate: _Candidate) -> bool:
+        good = self._good.holds(key, candidate.version)
+        if good or self._bad.holds(key, candidate.version):
+            self.hits += 1
+            return good
+        check = self._under_way.get((key, candidate.version))
+        if check is None:
+            check = self._begin(key, text, candidate)
+        # Shielded: the check is shared with whoever else sends the same password at this moment.
+        return await asyncio.shield(check)
+
+    def _begin(self, key: bytes, text: str, candidate: _Candidate) -> asyncio.Future[bool]:
+        check = self._checks.begin(text, candidate.slot.hash if candidate.slot is not None else None)
+        self._under_way[key, candidate.version] = check
+
+        def finish(done: asyncio.Future[bool]) -> None:
+            del self._under_way[key, candidate.version]
+            if not done.cancelled() and done.exception() is None:
+                genuine = done.result() and candidate.slot is not None
+                (self._good if genuine else self._bad).keep(key, candidate.version)
+
+        check.add_done_callback(finish)
+        return check

@@ -1,0 +1,118 @@
+"""Everything the token server refuses, and the one body it says so with.
+
+The body is the OCI distribution specification's error list, which docker, crane and skopeo print. Answers
+to POST carry the keys of RFC 6749 as well, in the same object.
+"""
+
+import json
+from typing import Any
+
+REALM = 'Basic realm="pullpass", charset="UTF-8"'
+
+
+class Refusal(Exception):
+    """A request that gets no access token. The text of the exception goes to the client."""
+
+    status = 400
+    code = "UNSUPPORTED"
+    oauth = "invalid_request"
+    outcome = "invalid"
+    """Label of the metric."""
+
+    def body(self, *, oauth: bool) -> bytes:
+        """The error body; `oauth` adds the keys of RFC 6749."""
+        message = str(self)
+        content: dict[str, Any] = {"errors": [{"code": self.code, "message": message, "detail": None}]}
+        if oauth:
+            content |= {"error": self.oauth, "error_description": message}
+        return json.dumps(content, separators=(",", ":")).encode()
+
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to this refusal."""
+        return {}
+
+
+class InvalidRequest(Refusal):
+    """400: the request cannot be understood."""
+
+
+class InvalidScope(Refusal):
+    """400: a scope cannot be read."""
+
+    oauth = "invalid_scope"
+
+
+class UnsupportedGrant(Refusal):
+    """400: a grant type other than password."""
+
+    oauth = "unsupported_grant_type"
+
+
+class TooLarge(Refusal):
+    """413: the body is longer than any client's."""
+
+    status = 413
+    code = "SIZE_INVALID"
+
+
+class NoSuchPage(Refusal):
+    """404: there is nothing under this path."""
+
+    status = 404
+
+
+class NoSuchMethod(Refusal):
+    """405: tokens are had by GET and POST."""
+
+    status = 405
+
+    def headers(self) -> dict[str, str]:
+        """Which methods there are (RFC 9110, 15.5.6)."""
+        return {"Allow": "GET, POST"}
+
+
+class Unauthenticated(Refusal):
+    """401. Every credential that does not work gets the same words; `reason` is for the audit line alone."""
+
+    status = 401
+    code = "UNAUTHORIZED"
+    oauth = "invalid_grant"
+    outcome = "unauthorized"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("authentication required: wrong user name or password, or no access any more")
+        self.reason = reason
+
+    def headers(self) -> dict[str, str]:
+        """The challenge (RFC 7617)."""
+        return {"WWW-Authenticate": REALM}
+
+
+class Unavailable(Refusal):
+    """503: not now. The client may ask again after `retry_after` seconds."""
+
+    status = 503
+    code = "UNAVAILABLE"
+    oauth = "temporarily_unavailable"
+    outcome = "unavailable"
+    retry_after = 2
+
+    def headers(self) -> dict[str, str]:
+        """When to come back."""
+        return {"Retry-After": str(self.retry_after)}
+
+
+class Busy(Unavailable):
+    """503: more passwords wait for their check than can be checked soon."""
+
+    outcome = "busy"
+    retry_after = 1
+
+
+class Failed(Refusal):
+    """500: a defect of ours."""
+
+    status = 500
+    code = "UNKNOWN"
+    oauth = "server_error"
+    outcome = "error"

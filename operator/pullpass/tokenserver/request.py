@@ -1,0 +1,134 @@
+"""Reads a token request: GET with Basic credentials (registry token specification) or a POST form (its
+OAuth2 page).
+
+Clients are many and old, so much is taken as it comes: scopes repeated or joined, empty values, missing
+`client_id`, unknown parameters. What would change who is authenticated, or for which service, is not.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from pullpass.access import scopes
+from pullpass.access.scopes import Scope, ScopeError
+from pullpass.tokenserver.errors import InvalidRequest, InvalidScope, Unauthenticated, UnsupportedGrant
+
+FORM = "application/x-www-form-urlencoded"
+FIELDS = 64
+"""Parameters in one request; the limit of scopes is lower."""
+CREDENTIAL_LENGTH = 1024
+"""Characters of a user name or password; ours are far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """Who asks, for what. `username` is None where no credentials came; the password is left out of the
+    repr."""
+
+    scopes: tuple[Scope, ...]
+    username: str | None
+    password: str = field(default="", repr=False)
+
+
+def read_get(query: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
+    """Reads a GET from its raw query string and all its Authorization headers.
+
+    Raises InvalidRequest, InvalidScope, and Unauthenticated for credentials that cannot be decoded.
+    """
+    fields = _fields(query)
+    _check_service(fields, service)
+    asked = _scopes(fields)
+    credentials = _basic(authorization)
+    return _request(asked, credentials, fields)
+
+
+def read_post(body: bytes, content_type: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
+    """Reads a POST from its body, Content-Type and all its Authorization headers.
+
+    The form's credentials go before the header's. Raises as read_get, and UnsupportedGrant.
+    """
+    if content_type and content_type.partition(";")[0].strip().lower() != FORM:
+        raise InvalidRequest(f"the body of a token request is {FORM}")
+    try:
+        fields = _fields(body.decode("ascii"))
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not a form: bytes beyond ASCII must be percent-encoded") from None
+    _check_service(fields, service)
+    asked = _scopes(fields)
+    grant = _single(fields, "grant_type")
+    if grant == "refresh_token":
+        # Not 400: no such token was ever issued here, and clients then ask for the password again.
+        raise Unauthenticated("refresh token")
+    if grant != "password":
+        raise UnsupportedGrant("grant_type must be password")
+    credentials: tuple[str, str] | None = _single(fields, "username"), _single(fields, "password")
+    if credentials == ("", ""):
+        credentials = _basic(authorization)
+    return _request(asked, credentials, fields)
+
+
+def _request(
+    asked: tuple[Scope, ...], credentials: tuple[str, str] | None, fields: dict[str, list[str]]
+) -> TokenRequest:
+    if credentials is None or credentials == ("", ""):
+        return TokenRequest(asked, None)
+    username, password = credentials
+    if max(len(username), len(password)) > CREDENTIAL_LENGTH:
+        raise Unauthenticated("oversized credentials")
+    if any(account not in ("", username) for account in fields.get("account", ())):
+        raise InvalidRequest("account is not the user whose password was sent")
+    return TokenRequest(asked, username, password)
+
+
+def _fields(text: str) -> dict[str, list[str]]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS)
+    except ValueError:
+        raise InvalidRequest(f"more than {FIELDS} parameters in one request") from None
+    fields: dict[str, list[str]] = {}
+    for key, value in pairs:
+        fields.setdefault(key, []).append(value)
+    return fields
+
+
+def _single(fields: dict[str, list[str]], key: str) -> str:
+    values = fields.get(key, [""])
+    if len(values) > 1:
+        raise InvalidRequest(f"{key} stands more than once in the request")
+    return values[0]
+
+
+def _check_service(fields: dict[str, list[str]], service: str) -> None:
+    """Tokens are for our one service; a client that names none means it."""
+    for asked in fields.get("service", ()):
+        if asked not in ("", service):
+            shown = ascii(asked if len(asked) <= 64 else asked[:64] + "...")
+            raise InvalidRequest(f"no tokens are issued for the service {shown}, only for {service!r}")
+
+
+def _scopes(fields: dict[str, list[str]]) -> tuple[Scope, ...]:
+    values: Iterable[str] = fields.get("scope", ())
+    try:
+        return scopes.parse(values)
+    except ScopeError as error:
+        raise InvalidScope(str(error)) from None
+
+
+def _basic(headers: Sequence[str]) -> tuple[str, str] | None:
+    """User and password of a Basic header (RFC 7617): UTF-8, split at the first colon."""
+    if not headers:
+        return None
+    if len(headers) > 1:
+        raise InvalidRequest("more than one Authorization header")
+    scheme, _, encoded = headers[0].strip().partition(" ")
+    if scheme.lower() != "basic":
+        raise Unauthenticated("not Basic credentials")
+    try:
+        username, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise Unauthenticated("unreadable Basic credentials") from None
+    if not colon:
+        raise Unauthenticated("unreadable Basic credentials")
+    return username, password

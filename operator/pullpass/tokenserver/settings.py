@@ -1,0 +1,45 @@
+"""Settings of the token server process; each is a flag of `pullpass token-server`."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pullpass.credentials.hashing import DEFAULT_COST, MAXIMUM_COST
+
+SHORTEST_LIFETIME = timedelta(seconds=60)
+"""The registry token specification lets no client count on less."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the token server issues, and from what."""
+
+    credentials_namespace: str
+    """Namespace of the credential records and the signing leaf."""
+    service: str
+    """The registry's service name: what clients ask for, and the audience of each access token."""
+    issuer: str
+    """Issuer of the access tokens, as registries have it in their configuration."""
+    host: str = ""
+    """Address to listen on; empty for all."""
+    port: int = 8080
+    """Port of everything: tokens, health and metrics."""
+    access_token_lifetime: timedelta = timedelta(seconds=300)
+    """Life of an access token, at least a minute. What was issued cannot be called back, so short is safe."""
+    max_staleness: timedelta | None = None
+    """Answer 503 once the API server has been silent for longer. None: go on answering from memory for ever.
+    Below two minutes it would strike in normal operation: a quiet API is heard about once a minute."""
+    bcrypt_cost: int = DEFAULT_COST
+    """Cost of the hash that unknown users are checked against; to be that of the records."""
+    drain_seconds: float = 5.0
+    """From the stop signal to closing the port, so that nobody is routed here any more by then."""
+    kubeconfig: str | None = None
+    """Outside a cluster: the kubeconfig to use."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what could not work."""
+        if self.access_token_lifetime < SHORTEST_LIFETIME:
+            raise ValueError("an access token lives at least 60 seconds")
+        if not 4 <= self.bcrypt_cost <= MAXIMUM_COST:
+            raise ValueError(f"the bcrypt cost is between 4 and {MAXIMUM_COST}")
+        if not self.service or not self.issuer:
+            raise ValueError("service and issuer must not be empty")

@@ -1,0 +1,108 @@
+"""`python -m tests.cluster`: the test clusters from the command line."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from . import images, kind, local, provider, toolchain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(options.run(options) or 0)
+    except KeyboardInterrupt:
+        print("interrupted; what was started is stopped", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description="Clusters to test on.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="build and install everything once")
+    build.set_defaults(run=_build)
+
+    up = commands.add_parser("up", help="start a cluster, or find the running one")
+    up.add_argument("--control-plane", action="store_true", help="without a node")
+    up.add_argument("--provider", choices=["kind", "local"])
+    up.set_defaults(run=_up)
+
+    down = commands.add_parser("down", help="end a cluster, or the rests of one")
+    down.add_argument("--all", action="store_true", help="every local cluster, running ones of others too")
+    down.set_defaults(run=_down)
+
+    sweep = commands.add_parser("sweep", help="remove what is left of clusters that are not running")
+    sweep.set_defaults(run=_sweep)
+
+    kubeconfig = commands.add_parser("kubeconfig", help="print the path of its kubeconfig")
+    kubeconfig.set_defaults(run=_kubeconfig)
+
+    status = commands.add_parser("status", help="list the clusters")
+    status.set_defaults(run=_status)
+
+    for command in (up, down, kubeconfig):
+        command.add_argument("--name", default="pullpass")
+    return parser
+
+
+def _build(options: argparse.Namespace) -> None:
+    wanted = [name for name in toolchain.EVERYTHING if name != "kind" or kind.available()]
+    for name in wanted:
+        toolchain.tool(name)
+    if not kind.available():
+        toolchain.install_debian(list(toolchain.DEBIAN))
+    for archive in (images.pause(), images.coredns(), images.registry()):
+        print(archive)
+
+
+def _up(options: argparse.Namespace) -> None:
+    cluster = provider.start(options.name, node=not options.control_plane, provider=options.provider)
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
+    if cluster.has_node:
+        print(f"# registry localhost:{cluster.registry_port}, token server localhost:{cluster.token_port}")
+
+
+def _down(options: argparse.Namespace) -> None:
+    for name in local.names() if options.all else [options.name]:
+        provider.stop(name)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    for name in local.sweep():
+        print(f"{name}: removed")
+
+
+def _kubeconfig(options: argparse.Namespace) -> int:
+    cluster = provider.attach(options.name)
+    if cluster is None:
+        print(f"no running cluster {options.name}", file=sys.stderr)
+        return 1
+    print(cluster.kubeconfig)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> None:
+    for name in provider.names():
+        cluster = provider.attach(name)
+        if cluster is None:
+            print(f"{name}: not running, with rests of an earlier run (`sweep` removes them)")
+        elif cluster.has_node:
+            print(f"{name}: running, registry {cluster.registry_port}, token server {cluster.token_port}")
+        else:
+            print(f"{name}: running, control plane only")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+module pullpass.dev/tests/cluster/hello
+
+go 1.26.0

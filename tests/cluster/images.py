@@ -1,0 +1,93 @@
+"""The images that tests run, as OCI archives in the cache; `Cluster.load_image` takes them.
+
+Each archive's file name holds a hash of what is in it: what is unchanged is not made again.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from . import oci, places, toolchain
+from .product import product
+
+__all__ = ["COREDNS", "PAUSE", "PRODUCT", "REGISTRY", "coredns", "hello", "pause", "product", "registry"]
+
+PAUSE = "localhost/pause:1"
+REGISTRY = "localhost/registry:3.1.2"
+COREDNS = "localhost/coredns:1.14.6"
+PRODUCT = "localhost/pullpass:dev"
+
+_REGISTRY_CONFIG = b"""\
+version: 0.1
+storage:
+  filesystem:
+    rootdirectory: /var/lib/registry
+  delete:
+    enabled: true
+http:
+  addr: :5000
+"""
+
+
+def pause() -> Path:
+    """What holds a pod's namespaces."""
+    program = toolchain.tool("hello")
+    return _archive(PAUSE, [oci.File("pause", program.read_bytes())], {"Entrypoint": ["/pause"]})
+
+
+def hello(tag: str) -> Path:
+    """What prints `hello <tag>` and waits for SIGTERM; images of two tags differ in layers and digests."""
+    files = [
+        oci.File("hello", toolchain.tool("hello").read_bytes()),
+        oci.File("tag", tag.encode(), 0o644),
+    ]
+    config = {"Entrypoint": ["/hello"], "Cmd": ["hello", tag], "User": str(oci.NONROOT)}
+    return _archive(f"localhost/hello:{tag}", files, config)
+
+
+def coredns() -> Path:
+    """The cluster's DNS."""
+    program = toolchain.tool("coredns")
+    return _archive(COREDNS, [oci.File("coredns", program.read_bytes())], {"Entrypoint": ["/coredns"]})
+
+
+def registry() -> Path:
+    """CNCF Distribution, without TLS and without authentication until it is given another configuration."""
+    files = [
+        oci.File("bin", None),
+        oci.File("bin/registry", toolchain.tool("registry").read_bytes()),
+        oci.File("etc", None),
+        oci.File("etc/distribution", None),
+        oci.File("etc/distribution/config.yml", _REGISTRY_CONFIG, 0o644),
+        oci.File("tmp", None, 0o1777),
+        oci.File("var", None),
+        oci.File("var/lib", None),
+        oci.File("var/lib/registry", None, 0o755, oci.NONROOT),
+    ]
+    config = {
+        "Entrypoint": ["/bin/registry"],
+        "Cmd": ["serve", "/etc/distribution/config.yml"],
+        "User": str(oci.NONROOT),
+        # Off, or it looks for a collector of traces that is not there.
+        "Env": ["OTEL_TRACES_EXPORTER=none"],
+        "ExposedPorts": {"5000/tcp": {}},
+    }
+    return _archive(REGISTRY, files, config)
+
+
+def _archive(name: str, files: Sequence[oci.File], config: Mapping[str, object]) -> Path:
+    digest = hashlib.sha256(json.dumps([name, dict(config)], sort_keys=True).encode())
+    for file in files:
+        content = hashlib.sha256(file.content or b"").hexdigest()
+        digest.update(f"{file.path} {file.mode:o} {file.owner} {content}\n".encode())
+    short = name.removeprefix("localhost/").replace(":", "-")
+    target = places.cache() / "images" / f"{short}-{digest.hexdigest()[:16]}.tar"
+    if not target.exists():
+        oci.write(target, name, files, config=config, architecture=_architecture())
+    return target
+
+
+def _architecture() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]

@@ -1,0 +1,113 @@
+"""Put pullpass on a cluster as a user does, by Helm: with a registry to try it with, both on NodePorts."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import images, places, progress, toolchain
+from .cluster import Cluster
+
+CHART = places.ROOT / "charts/pullpass"
+NAME = "pullpass"
+NAMESPACE = "pullpass-system"
+CREDENTIALS_NAMESPACE = f"{NAMESPACE}-credentials"
+OPERATOR = f"{NAME}-operator"
+TOKEN_SERVER = f"{NAME}-token-server"
+REGISTRY = f"{NAME}-registry"
+
+
+@dataclass(frozen=True)
+class Release:
+    """The Helm release of pullpass on one cluster; `values` go on top of those that every trial needs."""
+
+    cluster: Cluster
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def registry(self) -> str:
+        """Host and port of the registry, the first part of image references on the node and on this machine."""
+        return f"localhost:{self.cluster.registry_port}"
+
+    @property
+    def realm(self) -> str:
+        """URL of the token server's endpoint."""
+        return f"http://localhost:{self.cluster.token_port}/token"
+
+    def install(self) -> None:
+        """Install the release, or upgrade it to what the repository now holds, and wait until it is ready."""
+        product, registry = images.product(), images.registry()
+        with progress.step("loading images"):
+            self.cluster.load_image(product)
+            self.cluster.load_image(registry)
+        with progress.step("installing pullpass"):
+            self._install(product)
+
+    def _install(self, product: Path) -> None:
+        command = ["upgrade", "--install", NAME, str(CHART), "--create-namespace"]
+        try:
+            self.helm(*command, "--wait", "--timeout=3m", "--values=-", input=self._values(product))
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{self._pods()}") from None
+
+    def uninstall(self) -> None:
+        """Uninstall the release and wait until its pods are gone."""
+        self.helm("uninstall", NAME, "--wait", "--timeout=2m")
+
+    def helm(self, *arguments: str, input: str | None = None) -> str:
+        """Run Helm on the release's namespace and return what it prints."""
+        done = subprocess.run(
+            [toolchain.tool("helm"), *arguments, f"--namespace={NAMESPACE}"],
+            input=input,
+            env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def _values(self, product: Path) -> str:
+        # The tag is always the same, so the pods learn from an annotation that its content is another.
+        build = {"podAnnotations": {"build": product.stem}}
+        base: dict[str, Any] = {
+            "registryHosts": [self.registry],
+            "image": _image(images.PRODUCT),
+            "accessTokens": {"realm": self.realm},
+            "operator": build,
+            "tokenServer": {**build, "service": {"type": "NodePort", "nodePort": self.cluster.token_port}},
+            "registry": {
+                "enabled": True,
+                "image": _image(images.REGISTRY),
+                "service": {"type": "NodePort", "nodePort": self.cluster.registry_port},
+            },
+        }
+        return yaml.safe_dump(_merged(base, self.values))
+
+    def _pods(self) -> str:
+        """What the release's pods look like and say, for the reader of a failed installation."""
+        kubectl = self.cluster.kubectl
+        selector = ("-n", NAMESPACE, "-l", f"app.kubernetes.io/instance={NAME}")
+        pods = kubectl("get", "pods", "-o", "wide", "-n", NAMESPACE, check=False).stdout
+        logs = kubectl("logs", *selector, "--prefix", "--tail=15", check=False).stdout
+        return f"{pods}{logs}"
+
+
+def _image(reference: str) -> dict[str, str]:
+    repository, _, tag = reference.rpartition(":")
+    return {"repository": repository, "tag": tag, "pullPolicy": "Never"}
+
+
+def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in more.items():
+        before = merged.get(key)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
+    return merged

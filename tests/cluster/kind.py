@@ -1,0 +1,119 @@
+"""Clusters in Docker, by kind: where Docker answers, which is most developers' machines and CI."""
+
+import copy
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import places, ports, processes, progress, toolchain
+from .cluster import Cluster
+
+_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+_AWAY = "/etc/kubernetes/kube-apiserver.yaml"
+
+
+@cache
+def available() -> bool:
+    """Whether Docker answers; having its command does not mean that."""
+    if not shutil.which("docker"):
+        return False
+    asked = subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False)
+    return asked.returncode == 0
+
+
+class KindCluster(Cluster):
+    """A cluster of one node in Docker."""
+
+    has_node = True
+
+    def __init__(self, name: str, registry_port: int, token_port: int) -> None:
+        self.name = name
+        self.registry_port = registry_port
+        self.token_port = token_port
+        self.kubeconfig = places.clusters().parent / "kind" / f"{name}.kubeconfig"
+
+    def load_image(self, archive: Path) -> None:
+        _kind("load", "image-archive", str(archive), "--name", self.name)
+
+    def stop_api_server(self) -> None:
+        # The kubelet runs what is in that directory, and stops what is no longer.
+        self._on_node("mv", _MANIFEST, _AWAY)
+        processes.wait_until(lambda: not self._answers(), "the API server is stopped", timeout=60)
+
+    def start_api_server(self) -> None:
+        self._on_node("mv", _AWAY, _MANIFEST)
+        processes.wait_until(self._answers, "the API server is ready", timeout=120)
+
+    def stop(self) -> None:
+        _kind("delete", "cluster", "--name", self.name)
+        self.kubeconfig.unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        return self.kubectl("get", "--raw", "/readyz", "--request-timeout=5s", check=False).returncode == 0
+
+    def _on_node(self, *command: str) -> None:
+        subprocess.run(["docker", "exec", _node(self.name), *command], check=True, capture_output=True)
+
+
+def config(text: str, registry_port: int, token_port: int) -> str:
+    """`kind-config.yaml` with this cluster's NodePorts in place of the two that stand in it."""
+    content: dict[str, Any] = copy.deepcopy(yaml.safe_load(text))
+    mappings = content["nodes"][0]["extraPortMappings"]
+    for mapping, port in zip(mappings, (registry_port, token_port), strict=True):
+        mapping["containerPort"] = mapping["hostPort"] = port
+    return str(yaml.safe_dump(content, sort_keys=False))
+
+
+def start(name: str) -> KindCluster:
+    """Create a cluster, or attach to a running one of that name."""
+    running = attach(name)
+    if running:
+        return running
+    claim = ports.claim_pair()
+    pair = claim.registry_port, claim.token_port
+    claim.close()  # Docker binds them itself
+    rendered = config((places.ROOT / "kind-config.yaml").read_text(), *pair)
+    with progress.step(f"creating kind cluster {name}"):
+        _kind("create", "cluster", "--name", name, "--config", "-", "--wait", "120s", stdin=rendered)
+    created = attach(name)
+    if created is None:
+        raise RuntimeError(f"kind created no cluster {name}")
+    return created
+
+
+def attach(name: str) -> KindCluster | None:
+    """The running cluster of that name; its ports are read off its container."""
+    if not available() or name not in names():
+        return None
+    inspect = ["docker", "inspect", "--format", "{{json .HostConfig.PortBindings}}", _node(name)]
+    bindings = json.loads(subprocess.run(inspect, check=True, capture_output=True, text=True).stdout)
+    inside = sorted(int(port.removesuffix("/tcp")) for port in bindings)
+    pair = [port for port in inside if ports.FIRST_PAIR <= port <= ports.LAST_PAIR + 1]
+    cluster = KindCluster(name, pair[0], pair[1])
+    cluster.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+    cluster.kubeconfig.touch(mode=0o600)
+    cluster.kubeconfig.write_text(_kind("get", "kubeconfig", "--name", name))
+    return cluster
+
+
+def names() -> list[str]:
+    """Every kind cluster of this machine; none where Docker does not answer."""
+    return _kind("get", "clusters").split() if available() else []
+
+
+def _node(name: str) -> str:
+    return f"{name}-control-plane"
+
+
+def _kind(*arguments: str, stdin: str | None = None) -> str:
+    done = subprocess.run(
+        [toolchain.tool("kind"), *arguments], input=stdin, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"kind {' '.join(arguments)}: exit status {done.returncode}\n{done.stderr}")
+    return done.stdout

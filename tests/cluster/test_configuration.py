@@ -1,0 +1,104 @@
+"""What is written for the programs: the parts that have a reason, the same everywhere."""
+
+import json
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+
+from . import certificates, images, kind, namespace, node, oci, places, product, toolchain
+
+
+def test_containerd_stays_in_its_directory() -> None:
+    config = tomllib.loads(node.containerd_config(Path("/state/c"), "native"))
+    cri = config["plugins"]["io.containerd.grpc.v1.cri"]
+    assert config["root"] == "/state/c/containerd"
+    assert cri["sandbox_image"] == images.PAUSE
+    assert cri["restrict_oom_score_adj"] is True
+    assert cri["containerd"]["snapshotter"] == "native"
+
+
+def test_kubelet_keeps_images_and_has_its_own_control_groups() -> None:
+    config = yaml.safe_load(node.kubelet_config(Path("/state/c"), Path("/state/pki"), "/pullpass-x"))
+    assert config["imageGCHighThresholdPercent"] == 100
+    assert config["cgroupRoot"] == "/pullpass-x"
+    assert config["clusterDNS"] == [node.CLUSTER_DNS]
+
+
+def test_pods_network_has_the_range_that_kube_proxy_knows() -> None:
+    bridge = json.loads(node.cni_config())["plugins"][0]
+    assert bridge["ipam"]["ranges"] == [[{"subnet": node.POD_RANGE}]]
+
+
+def test_dns_is_where_kubelet_sends_pods() -> None:
+    services = [m for m in yaml.safe_load_all(node.dns_manifests()) if m["kind"] == "Service"]
+    assert services[0]["spec"]["clusterIP"] == node.CLUSTER_DNS
+
+
+def test_kind_gets_the_ports_of_the_cluster() -> None:
+    text = (places.ROOT / "kind-config.yaml").read_text()
+    assert yaml.safe_load(kind.config(text, 30500, 30501)) == yaml.safe_load(text)
+    mappings = yaml.safe_load(kind.config(text, 30504, 30505))["nodes"][0]["extraPortMappings"]
+    assert [(m["containerPort"], m["hostPort"]) for m in mappings] == [(30504, 30504), (30505, 30505)]
+    assert {m["listenAddress"] for m in mappings} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "-a", "a-", "a" * 33])
+def test_names_that_would_leave_the_directory_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        places.cluster(name)
+
+
+def test_control_groups_are_found_in_both_versions() -> None:
+    one = "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    two = "31 25 0:27 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n"
+    other = "32 25 0:28 / /proc rw - proc proc rw\n"
+    found = namespace.cgroup_mounts(one + two + other)
+    assert found == [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/unified")]
+
+
+def test_certificates_say_who_and_for_which_names(tmp_path: Path) -> None:
+    authority = certificates.Authority(tmp_path)
+    pair = authority.issue("node", "system:node:n", ["system:nodes"], ["localhost", "127.0.0.1"])
+    certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    issuer = x509.load_pem_x509_certificate(authority.pair.certificate.read_bytes())
+    certificate.verify_directly_issued_by(issuer)
+    assert certificate.subject.rfc4514_string() == "CN=system:node:n,O=system:nodes"
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert pair.key.stat().st_mode & 0o077 == 0
+
+
+def test_archives_are_the_same_every_time(tmp_path: Path) -> None:
+    files = [oci.File("bin", None), oci.File("bin/x", b"content")]
+    for target in ("one.tar", "two.tar"):
+        oci.write(tmp_path / target, "localhost/x:1", files, config={"User": "65532"}, architecture="amd64")
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        member = archive.extractfile("index.json")
+        assert member is not None
+        (manifest,) = json.load(member)["manifests"]
+        assert manifest["annotations"]["io.containerd.image.name"] == "localhost/x:1"
+        assert f"blobs/sha256/{manifest['digest'].removeprefix('sha256:')}" in archive.getnames()
+
+
+def test_pip_in_the_build_is_set_up_as_here() -> None:
+    listed = (
+        ":env:.cert='/etc/bundle.crt'\n:env:.config-file='/x'\nglobal.index-url='one'\n"
+        "install.find-links='\\n/a\\n/b'\nfreeze.user='true'\nglobal.cert='/old'\n"
+    )
+    expected = {"cert": "/etc/bundle.crt", "index-url": "one", "find-links": "\n/a\n/b"}
+    assert product.pip_settings(listed) == expected
+
+
+def test_kubernetes_is_pinned_once() -> None:
+    minor = toolchain.kubernetes_version().removeprefix("v1.")
+    go_mod = (places.GO_SOURCES / "kubernetes/go.mod").read_text()
+    staging = [
+        line.split()[-1] for line in go_mod.splitlines() if line.startswith("\tk8s.io/") and "=>" in line
+    ]
+    assert staging
+    assert set(staging) == {f"v0.{minor}"}

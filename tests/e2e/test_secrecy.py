@@ -1,0 +1,57 @@
+"""Nothing secret in anything that the whole run made known. Runs last."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from tests.cluster.install import CREDENTIALS_NAMESPACE, NAMESPACE, Release
+from tests.e2e.exposure import Exposure, Text
+from tests.e2e.tenant import Tenant
+
+
+def found(needles: Iterable[str], texts: Iterable[Text]) -> list[str]:
+    """Where any of these is; not what it is, which a test's output must not show either."""
+    pattern = re.compile("|".join(map(re.escape, needles)))
+    return [text.source for text in texts if pattern.search(text.content)]
+
+
+def test_no_password_in_what_people_can_read(exposure: Exposure, publisher: Tenant) -> None:
+    password = publisher.credentials("publisher-pull").password
+    assert password in exposure.passwords, "the passwords of the run were not collected"
+    sources = list(exposure.everything())
+    assert any(text.source.startswith("log of pullpass-operator") and text.content for text in sources)
+    assert any(text.source.startswith("log of pullpass-token-server") and text.content for text in sources)
+    assert found(exposure.forms(), sources) == []
+
+
+def test_no_access_token_in_the_logs(exposure: Exposure) -> None:
+    signed = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.")
+    assert [text.source for text in exposure.logs() if signed.search(text.content)] == []
+
+
+@pytest.mark.parametrize(
+    ("namespace", "secret"),
+    [
+        (NAMESPACE, "pullpass-ca"),
+        (NAMESPACE, "pullpass-seed"),
+        (CREDENTIALS_NAMESPACE, "pullpass-signing"),
+    ],
+)
+def test_no_key_outside_its_secret(release: Release, exposure: Exposure, namespace: str, secret: str) -> None:
+    found_secret = json.loads(release.cluster.kubectl("get", "secret", secret, "-n", namespace, "-o", "json").stdout)
+    keys = [value for name, value in found_secret["data"].items() if name not in ("tls.crt", "ca.crt")]
+    assert keys
+    needles = [form for value in keys for form in forms(value)]
+    texts = [text for text in exposure.everything() if not text.source.startswith(f"secrets {secret},")]
+    assert found(needles, texts) == []
+
+
+def forms(value: str) -> list[str]:
+    """A Secret's value as it is, and decoded; of a PEM file one line of the key itself."""
+    decoded = base64.b64decode(value)
+    if decoded.startswith(b"-----BEGIN"):
+        return [value, decoded.decode().splitlines()[1]]
+    return [value, decoded.decode(errors="ignore"), decoded.hex()] if len(decoded) >= 16 else [value]

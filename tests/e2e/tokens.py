@@ -1,0 +1,65 @@
+"""Ask the token server for access tokens, as every client of a registry does."""
+
+import base64
+import http.client
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a pull secret says; `uid` is that of the Secret."""
+
+    username: str
+    password: str = field(repr=False)
+    uid: str = ""
+
+    @property
+    def id(self) -> str:
+        """The public id of the password, under which the token's status lists it."""
+        return self.password.removeprefix("pullpass_")[:6]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the token server answered: the status, and the access that was granted, by repository."""
+
+    status: int
+    access: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        return self.status == 200
+
+
+def login(realm: str, credentials: Credentials, *scopes: str) -> Answer:
+    """Log in and ask for `scopes`. A connection that breaks, as when a pod is killed, is tried again."""
+    query = urllib.parse.urlencode([("service", "registry"), *(("scope", scope) for scope in scopes)])
+    basic = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    request = urllib.request.Request(f"{realm}?{query}", headers={"Authorization": f"Basic {basic}"})
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return Answer(answer.status, _access(json.load(answer)["token"]))
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code not in (502, 503):
+                    return Answer(error.code)
+        except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException):
+            pass
+        if time.monotonic() > deadline:
+            raise AssertionError("the token server does not answer")
+        time.sleep(0.1)
+
+
+def _access(access_token: str) -> dict[str, frozenset[str]]:
+    body = access_token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return {entry["name"]: frozenset(entry["actions"]) for entry in claims["access"]}

@@ -1,0 +1,295 @@
+"""Keys over an API server in memory: what is made, kept, renewed, published, and refused."""
+
+import base64
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from pullpass.api import names
+from pullpass.controller.settings import Settings
+from pullpass.controller.signingkeys import LEAF_SECRET, LOOK_AGAIN, SigningKeyError, load_seed, reconcile
+from pullpass.kube.client import Conflict, Unavailable
+from pullpass.kube.resources import CONFIG_MAPS, SECRETS
+from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, new_key, new_leaf
+from pullpass.signing.tokens import Signer
+from tests.unit.signing.authorities import given_ca
+from tests.unit.signing.memory import Key, Memory
+
+NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+SETTINGS = Settings(
+    namespace="release",
+    credentials_namespace="credentials",
+    identity="pod",
+    registry_hosts=("registry.example",),
+    service="registry",
+    token_server_service="tokens",
+)
+CA = (SECRETS, "release", "pullpass-ca")
+SEED = (SECRETS, "release", "pullpass-seed")
+LEAF = (SECRETS, "credentials", LEAF_SECRET)
+TRUST = (CONFIG_MAPS, "release", "pullpass-trust")
+
+
+def secret(data: dict[str, bytes], labels: dict[str, str] | None = None) -> dict[str, Any]:
+    encoded = {key: base64.b64encode(content).decode() for key, content in data.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"labels": labels or {}},
+        "type": "kubernetes.io/tls",
+        "data": encoded,
+    }
+
+
+def files(pair: KeyPair) -> dict[str, bytes]:
+    return {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
+
+
+def pair_of(kube: Memory, key: Key) -> KeyPair:
+    data = kube.objects[key]["data"]
+    return load_pair(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
+
+
+def kids(kube: Memory) -> list[str]:
+    return [key["kid"] for key in json.loads(kube.objects[TRUST]["data"]["jwks.json"])["keys"]]
+
+
+def kid(pair: KeyPair) -> str:
+    return Signer(pair.key_pem, pair.certificate_pem).kid
+
+
+async def settled() -> Memory:
+    kube = Memory()
+    await reconcile(kube, SETTINGS, NOW)
+    kube.calls.clear()
+    return kube
+
+
+async def test_the_first_time_everything_is_made() -> None:
+    kube = Memory()
+    assert await reconcile(kube, SETTINGS, NOW) == NOW + LOOK_AGAIN
+    assert kube.calls == [
+        ("create", "pullpass-ca"),
+        ("create", LEAF_SECRET),
+        ("apply", "pullpass-trust"),
+    ]
+    ca, leaf = pair_of(kube, CA), pair_of(kube, LEAF)
+    assert kube.objects[TRUST]["data"]["ca.crt"].encode() == ca.certificate_pem
+    assert kids(kube) == [kid(leaf)]
+    assert kube.objects[LEAF]["type"] == kube.objects[CA]["type"] == "kubernetes.io/tls"
+    assert kube.objects[LEAF]["metadata"]["labels"] == {
+        names.MANAGED_BY_LABEL: names.MANAGED_BY,
+        names.COMPONENT_LABEL: names.SIGNING_KEY,
+    }
+
+
+async def test_a_private_key_is_in_its_own_secret_only() -> None:
+    kube = await settled()
+    assert "PRIVATE" not in json.dumps(kube.objects[TRUST])
+    assert set(kube.objects[LEAF]["data"]) == {"tls.crt", "tls.key"}
+    ca_key = kube.objects[CA]["data"]["tls.key"]
+    assert [key for key, found in kube.objects.items() if ca_key in json.dumps(found)] == [CA]
+
+
+@pytest.mark.parametrize("later", [timedelta(0), timedelta(minutes=10), 59 * DAY])
+async def test_settled_keys_cost_no_write(later: timedelta) -> None:
+    kube = await settled()
+    assert await reconcile(kube, SETTINGS, NOW + later) == NOW + later + LOOK_AGAIN
+    assert kube.calls == []
+
+
+async def test_the_leaf_is_renewed_in_place_and_its_old_key_stays_published_until_it_ends() -> None:
+    kube = await settled()
+    old = pair_of(kube, LEAF)
+    due = await reconcile(kube, SETTINGS, NOW + 60 * DAY - LOOK_AGAIN)
+    assert due <= NOW + 60 * DAY
+    await reconcile(kube, SETTINGS, due)
+    assert kube.calls == [("replace", LEAF_SECRET), ("apply", "pullpass-trust")]
+    new = pair_of(kube, LEAF)
+    assert kids(kube) == [kid(new), kid(old)]
+    assert kube.objects[LEAF]["metadata"]["labels"][names.COMPONENT_LABEL] == names.SIGNING_KEY
+    await reconcile(kube, SETTINGS, old.not_after)
+    assert kids(kube) == [kid(new)]
+    assert pair_of(kube, LEAF).certificate == new.certificate
+
+
+async def test_the_next_look_is_when_the_leaf_is_due_if_that_comes_first() -> None:
+    kube = await settled()
+    leaf = pair_of(kube, LEAF)
+    due = leaf_due(leaf, pair_of(kube, CA), NOW)
+    assert await reconcile(kube, SETTINGS, due - timedelta(minutes=3)) == due
+    assert kube.calls == []
+
+
+async def test_a_crash_between_leaf_and_publication_loses_no_key() -> None:
+    kube = await settled()
+    old = pair_of(kube, LEAF)
+    kube.fail_on = "pullpass-trust"
+    with pytest.raises(Unavailable):
+        await reconcile(kube, SETTINGS, NOW + 61 * DAY)
+    new = pair_of(kube, LEAF)
+    kube.fail_on = None
+    await reconcile(kube, SETTINGS, NOW + 61 * DAY)
+    assert kids(kube) == [kid(new), kid(old)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [new_ca(NOW), given_ca(NOW, rsa.generate_private_key(65537, 2048), cert_sign=True)],
+    ids=["ec", "rsa"],
+)
+async def test_a_given_ca_is_used_and_never_written(given: KeyPair) -> None:
+    kube = Memory()
+    body = secret({**files(given), "ca.crt": given.certificate_pem})
+    kube.put(CA, body)
+    before = copy.deepcopy(kube.objects[CA])
+    await reconcile(kube, SETTINGS, NOW)
+    assert kube.objects[CA] == before
+    assert kube.objects[TRUST]["data"]["ca.crt"].encode() == given.certificate_pem
+    pair_of(kube, LEAF).certificate.verify_directly_issued_by(given.certificate)
+
+
+async def test_a_replaced_ca_replaces_leaf_and_trust() -> None:
+    kube = await settled()
+    other = new_ca(NOW)
+    kube.put(CA, secret(files(other)))
+    await reconcile(kube, SETTINGS, NOW + LOOK_AGAIN)
+    leaf = pair_of(kube, LEAF)
+    leaf.certificate.verify_directly_issued_by(other.certificate)
+    assert kids(kube) == [kid(leaf)]
+    assert kube.objects[TRUST]["data"]["ca.crt"].encode() == other.certificate_pem
+
+
+async def test_a_ca_renewed_over_the_same_key_changes_the_bundle_alone() -> None:
+    kube = Memory()
+    given = given_ca(NOW, new_key())
+    kube.put(CA, secret(files(given)))
+    await reconcile(kube, SETTINGS, NOW)
+    kube.calls.clear()
+    renewed = given_ca(NOW, given.key, ends=NOW + 200 * DAY)
+    kube.put(CA, secret(files(renewed)))
+    await reconcile(kube, SETTINGS, NOW + DAY)
+    assert kube.calls == [("apply", "pullpass-trust")]
+    assert kube.objects[TRUST]["data"]["ca.crt"].encode() == renewed.certificate_pem
+
+
+async def test_another_that_made_the_ca_first_wins() -> None:
+    kube = Memory()
+    given = new_ca(NOW)
+    kube.meanwhile[CA] = secret(files(given))
+    await reconcile(kube, SETTINGS, NOW)
+    assert pair_of(kube, CA).certificate == given.certificate
+    pair_of(kube, LEAF).certificate.verify_directly_issued_by(given.certificate)
+
+
+async def test_a_leaf_that_changed_meanwhile_is_not_overwritten() -> None:
+    kube = await settled()
+    renewed = new_leaf(pair_of(kube, CA), NOW + 70 * DAY)
+    labels = kube.objects[LEAF]["metadata"]["labels"]
+    kube.meanwhile[LEAF] = secret(files(renewed), labels)
+    with pytest.raises(Conflict):
+        await reconcile(kube, SETTINGS, NOW + 70 * DAY)
+    await reconcile(kube, SETTINGS, NOW + 70 * DAY)
+    assert pair_of(kube, LEAF).certificate == renewed.certificate
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"tls.crt": "%", "tls.key": "%"},
+        {"tls.crt": "AAAA", "tls.key": "AAAA"},
+    ],
+)
+async def test_a_broken_leaf_of_ours_is_made_again(data: dict[str, str] | None) -> None:
+    kube = await settled()
+    kube.objects[LEAF]["data"] = data
+    await reconcile(kube, SETTINGS, NOW)
+    pair_of(kube, LEAF).certificate.verify_directly_issued_by(pair_of(kube, CA).certificate)
+
+
+@pytest.mark.parametrize("key", [LEAF, TRUST], ids=["leaf", "trust"])
+async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
+    kube = await settled()
+    foreign = kube.objects[key]
+    foreign["metadata"]["labels"] = {names.MANAGED_BY_LABEL: "somebody"}
+    foreign["data"] = {"theirs": "YQ=="}
+    with pytest.raises(SigningKeyError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
+        await reconcile(kube, SETTINGS, NOW)
+    assert "Delete it" in str(caught.value)
+    assert kube.calls == []
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({}, "has no tls.crt"),
+        ({"tls.crt": b"hush", "tls.key": b"hush"}, "no readable PEM"),
+        (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
+        (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
+        ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
+    ],
+)
+async def test_a_ca_that_cannot_sign_is_said_and_kept(data: dict[str, bytes], said: str) -> None:
+    kube = Memory()
+    kube.put(CA, secret(data))
+    before = copy.deepcopy(kube.objects)
+    with pytest.raises(SigningKeyError, match=said) as caught:
+        await reconcile(kube, SETTINGS, NOW)
+    assert "Secret release/pullpass-ca" in str(caught.value)
+    assert "or delete the Secret and pullpass makes one" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    assert kube.objects == before
+
+
+async def test_a_ca_that_is_not_base64_is_said() -> None:
+    kube = Memory()
+    kube.put(CA, secret({}) | {"data": {"tls.crt": "%%", "tls.key": ""}})
+    with pytest.raises(SigningKeyError, match=r"tls\.crt is not base64"):
+        await reconcile(kube, SETTINGS, NOW)
+
+
+async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    kube = await settled()
+    await load_seed(kube, SETTINGS)
+    await reconcile(kube, SETTINGS, NOW + 70 * DAY)
+    assert "made Secret release/pullpass-ca" in caplog.text
+    held = {text for key in (CA, LEAF, SEED) for text in kube.objects[key]["data"].values()}
+    assert not any(text in caplog.text or base64.b64decode(text).hex() in caplog.text for text in held)
+    assert "PRIVATE" not in caplog.text
+
+
+async def test_the_seed_is_made_once() -> None:
+    kube = Memory()
+    seed = await load_seed(kube, SETTINGS)
+    assert len(seed) == 32
+    assert await load_seed(kube, SETTINGS) == seed
+    assert kube.calls == [("create", "pullpass-seed")]
+    assert await load_seed(Memory(), SETTINGS) != seed
+
+
+async def test_the_seed_that_another_made_first_wins() -> None:
+    kube = Memory()
+    kube.meanwhile[SEED] = secret({"seed": b"s" * 32})
+    assert await load_seed(kube, SETTINGS) == b"s" * 32
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [({}, "has no seed"), ({"seed": b"hush"}, "holds 4 bytes under seed, and 32 are needed")],
+)
+async def test_a_seed_that_cannot_be_used_is_said_and_kept(data: dict[str, bytes], said: str) -> None:
+    kube = Memory()
+    kube.put(SEED, secret(data))
+    with pytest.raises(SigningKeyError, match=said) as caught:
+        await load_seed(kube, SETTINGS)
+    assert "release/pullpass-seed" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    assert kube.calls == []

@@ -1,0 +1,46 @@
+"""Certificate authorities that people bring, as other software makes them."""
+
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
+
+from pullpass.signing.certificates import KeyPair, PrivateKey
+
+
+def given_ca(
+    now: datetime,
+    key: PrivateKey,
+    *,
+    issuer: KeyPair | None = None,
+    ca: bool | None = True,
+    cert_sign: bool | None = None,
+    begins: datetime | None = None,
+    ends: datetime | None = None,
+) -> KeyPair:
+    """A CA made by other software; what is None is left out of the certificate."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "given")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer.certificate.subject if issuer else name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins or now - timedelta(days=1))
+        .not_valid_after(ends or now + timedelta(days=90))
+    )
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    if cert_sign is not None:
+        flags = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            key_cert_sign=cert_sign,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+            **flags,
+        )
+        builder = builder.add_extension(usage, critical=True)
+    return KeyPair(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
