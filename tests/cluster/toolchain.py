@@ -61,10 +61,11 @@ DEBIAN: Mapping[str, str] = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
     "skopeo": "skopeo",
+    "docker-registry": "docker-registry",
 }
 """Programs that come from Debian, and in which package."""
 
-NODE_PROGRAMS = tuple(name for name in DEBIAN if name not in ("buildah", "debootstrap", "skopeo"))
+NODE_PROGRAMS = tuple(name for name in DEBIAN if name not in ("buildah", "debootstrap", "skopeo", "docker-registry"))
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 EVERYTHING = (*(name for names in MODULES.values() for name in names), *TOOLS)
 

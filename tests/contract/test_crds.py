@@ -119,7 +119,7 @@ def test_constraint(api: Api, case: Case) -> None:
     assert refused["code"] == 422, refused
     causes = refused["details"]["causes"]
     field = field_path(case.field or case.at)
-    assert any(cause["field"] in (field, "", "<nil>") and case.sentence in cause["message"] for cause in causes), causes
+    assert any(cause["field"] == field and case.sentence in cause["message"] for cause in causes), causes
 
 
 def test_defaults_are_applied(api: Api) -> None:

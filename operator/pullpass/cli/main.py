@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib.metadata import version
 
 from pullpass.cli import logs
@@ -54,7 +55,30 @@ def _operator(options: argparse.Namespace) -> int:
 
 
 def _token_server(options: argparse.Namespace) -> int:
-    raise SystemExit("written with the token server")
+    import uvloop
+
+    from pullpass.kube.client import KubeError
+    from pullpass.tokenserver import process
+    from pullpass.tokenserver.settings import Settings
+
+    try:
+        settings = Settings(
+            credentials_namespace=options.credentials_namespace,
+            service=options.service,
+            issuer=options.issuer,
+            port=options.port,
+            access_token_lifetime=timedelta(seconds=options.access_token_lifetime),
+            max_staleness=timedelta(seconds=options.max_staleness) if options.max_staleness else None,
+            bcrypt_cost=options.bcrypt_cost,
+            drain_seconds=options.drain_seconds,
+            kubeconfig=options.kubeconfig,
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(process.run(settings))
+    except (KubeError, ValueError) as error:
+        print(f"pullpass token-server: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,11 +11,10 @@ import hmac
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime
 
 from pullpass.credentials import password
 from pullpass.tokenserver.checks import Checks
-from pullpass.tokenserver.errors import Unauthenticated
+from pullpass.tokenserver.errors import UnauthenticatedError
 from pullpass.tokenserver.mirror import Mirror, PasswordSlot, Token
 
 REMEMBERED_GOOD = 65_536
@@ -28,7 +27,7 @@ Version = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A token whose password was right and is within its dates."""
+    """A token whose password was right; whether it still opens anything is not said."""
 
     token: Token
     slot: PasswordSlot
@@ -79,14 +78,14 @@ class Authenticator:
         self.hits = 0
         """Logins answered from memory since start."""
 
-    async def authenticate(self, username: str, text: str, now: datetime) -> Identity:
+    async def authenticate(self, username: str, text: str) -> Identity:
         """The identity behind a user name and password.
 
-        Raises Unauthenticated, with the reason for the audit line, and Busy.
+        Raises UnauthenticatedError, with the reason for the audit line, and BusyError.
         """
         parsed = password.parse(text)
         if parsed is None:
-            raise Unauthenticated("malformed password")
+            raise UnauthenticatedError("malformed password")
         key = hmac.digest(self._key, f"{username}\0{text}".encode(errors="replace"), "sha256")
         candidate = self._find(username, parsed.id)
         while True:
@@ -98,13 +97,11 @@ class Authenticator:
             candidate = current
         token, slot = current.token, current.slot
         if token is None:
-            raise Unauthenticated("unknown user")
+            raise UnauthenticatedError("unknown user")
         if slot is None:
-            raise Unauthenticated("no such password")
+            raise UnauthenticatedError("no such password")
         if not genuine:
-            raise Unauthenticated("wrong password")
-        if slot.ends_at is not None and now >= slot.ends_at:
-            raise Unauthenticated("password has ended")
+            raise UnauthenticatedError("wrong password")
         return Identity(token, slot)
 
     def _find(self, username: str, password_id: str) -> _Candidate:

@@ -4,22 +4,26 @@ from datetime import datetime
 
 from pullpass.access.namespaces import allows
 from pullpass.access.repositories import Rights
-from pullpass.tokenserver.errors import Unauthenticated
-from pullpass.tokenserver.mirror import Mirror, Token
+from pullpass.tokenserver.authentication import Identity
+from pullpass.tokenserver.errors import UnauthenticatedError
+from pullpass.tokenserver.mirror import Mirror
 
 
-def authorize(mirror: Mirror, token: Token, now: datetime) -> Rights:
-    """The rights of a token at this moment. Raises Unauthenticated, with the reason, for one that is dead."""
+def authorize(mirror: Mirror, identity: Identity, now: datetime) -> Rights:
+    """The rights of a token at this moment. Raises UnauthenticatedError, with the reason, for one that is dead."""
+    token, slot = identity.token, identity.slot
+    if slot.ends_at is not None and now >= slot.ends_at:
+        raise UnauthenticatedError("password has ended")
     if not token.enabled:
-        raise Unauthenticated("token is disabled")
+        raise UnauthenticatedError("token is disabled")
     if token.expires_at is not None and now >= token.expires_at:
-        raise Unauthenticated("token has ended")
+        raise UnauthenticatedError("token has ended")
     labels = mirror.namespaces.get(token.namespace)
     if labels is None:
-        raise Unauthenticated("namespace is gone")
+        raise UnauthenticatedError("namespace is gone")
     scope_map = mirror.scope_maps.get(token.scope_map)
     if scope_map is None:
-        raise Unauthenticated("scope map is missing or unreadable")
+        raise UnauthenticatedError("scope map is missing or unreadable")
     if not allows(scope_map.allowed, token.namespace, labels):
-        raise Unauthenticated("namespace is not allowed to use the scope map")
+        raise UnauthenticatedError("namespace is not allowed to use the scope map")
     return scope_map.rights

@@ -13,7 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from pullpass.credentials import hashing
-from pullpass.tokenserver.errors import Busy
+from pullpass.tokenserver.errors import BusyError
 
 WAITING = 2048
 """Checks that may wait in the main lane: a cold replica takes a whole cluster's logins at once."""
@@ -36,9 +36,9 @@ class Lane:
         self._room = threads + waiting
 
     def submit(self, text: str, hash_: str) -> asyncio.Future[bool]:
-        """Begins a check. Raises Busy when the queue is full."""
+        """Begins a check. Raises BusyError when the queue is full."""
         if self._room <= 0:
-            raise Busy("too many logins at this moment, try again")
+            raise BusyError("too many logins at this moment, try again")
         self._room -= 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, hashing.check, text, hash_)
         future.add_done_callback(self._leave)
@@ -65,7 +65,7 @@ class Checks:
         """Checks begun since start."""
 
     def begin(self, text: str, hash_: str | None) -> asyncio.Future[bool]:
-        """Begins to check a password, with None as the hash of nobody. Raises Busy."""
+        """Begins to check a password, with None as the hash of nobody. Raises BusyError."""
         if hash_ is None or self._under_way[hash_] >= PER_PASSWORD:
             future = self._side.submit(text, hash_ or self._dummy_hash)
         else:

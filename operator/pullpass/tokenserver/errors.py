@@ -10,7 +10,7 @@ from typing import Any
 REALM = 'Basic realm="pullpass", charset="UTF-8"'
 
 
-class Refusal(Exception):
+class TokenRequestError(Exception):
     """A request that gets no access token. The text of the exception goes to the client."""
 
     status = 400
@@ -32,36 +32,36 @@ class Refusal(Exception):
         return {}
 
 
-class InvalidRequest(Refusal):
+class InvalidRequestError(TokenRequestError):
     """400: the request cannot be understood."""
 
 
-class InvalidScope(Refusal):
+class InvalidScopeError(TokenRequestError):
     """400: a scope cannot be read."""
 
     oauth = "invalid_scope"
 
 
-class UnsupportedGrant(Refusal):
+class UnsupportedGrantError(TokenRequestError):
     """400: a grant type other than password."""
 
     oauth = "unsupported_grant_type"
 
 
-class TooLarge(Refusal):
+class TooLargeError(TokenRequestError):
     """413: the body is longer than any client's."""
 
     status = 413
     code = "SIZE_INVALID"
 
 
-class NoSuchPage(Refusal):
+class NoSuchPageError(TokenRequestError):
     """404: there is nothing under this path."""
 
     status = 404
 
 
-class NoSuchMethod(Refusal):
+class NoSuchMethodError(TokenRequestError):
     """405: tokens are had by GET and POST."""
 
     status = 405
@@ -71,7 +71,7 @@ class NoSuchMethod(Refusal):
         return {"Allow": "GET, POST"}
 
 
-class Unauthenticated(Refusal):
+class UnauthenticatedError(TokenRequestError):
     """401. Every credential that does not work gets the same words; `reason` is for the audit line alone."""
 
     status = 401
@@ -88,7 +88,7 @@ class Unauthenticated(Refusal):
         return {"WWW-Authenticate": REALM}
 
 
-class Unavailable(Refusal):
+class UnavailableError(TokenRequestError):
     """503: not now. The client may ask again after `retry_after` seconds."""
 
     status = 503
@@ -102,14 +102,14 @@ class Unavailable(Refusal):
         return {"Retry-After": str(self.retry_after)}
 
 
-class Busy(Unavailable):
+class BusyError(UnavailableError):
     """503: more passwords wait for their check than can be checked soon."""
 
     outcome = "busy"
     retry_after = 1
 
 
-class Failed(Refusal):
+class FailedError(TokenRequestError):
     """500: a defect of ours."""
 
     status = 500

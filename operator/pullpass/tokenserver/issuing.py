@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pullpass.access.grants import Access, scope_text
 from pullpass.api.times import format_time
 from pullpass.signing.tokens import Signer, access_claims, new_token_id
-from pullpass.tokenserver.errors import Unavailable
+from pullpass.tokenserver.errors import UnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class Issuer:
     ) -> Issued:
         """Signs an access token that ends with `ends_at`, the credential's own end, at the latest.
 
-        `oauth` adds the granted scope, as an answer to POST must. Raises Unavailable when the signing
+        `oauth` adds the granted scope, as an answer to POST must. Raises UnavailableError when the signing
         leaf is over.
         """
         if signer.not_after <= now:
-            raise Unavailable("the signing certificate has expired")
+            raise UnavailableError("the signing certificate has expired")
         token_id = new_token_id()
         claims = access_claims(
             issuer=self.issuer,

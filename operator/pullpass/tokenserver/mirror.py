@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 
-SIGNING_SECRET = "pullpass-signing"  # noqa: S105
+SIGNING_SECRET = "pullpass-signing"
 """Name of the Secret with the signing leaf."""
 
 

@@ -13,7 +13,12 @@ from urllib.parse import parse_qsl
 
 from pullpass.access import scopes
 from pullpass.access.scopes import Scope, ScopeError
-from pullpass.tokenserver.errors import InvalidRequest, InvalidScope, Unauthenticated, UnsupportedGrant
+from pullpass.tokenserver.errors import (
+    InvalidRequestError,
+    InvalidScopeError,
+    UnauthenticatedError,
+    UnsupportedGrantError,
+)
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS = 64
@@ -35,7 +40,7 @@ class TokenRequest:
 def read_get(query: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
     """Reads a GET from its raw query string and all its Authorization headers.
 
-    Raises InvalidRequest, InvalidScope, and Unauthenticated for credentials that cannot be decoded.
+    Raises InvalidRequestError, InvalidScopeError, and UnauthenticatedError for credentials that cannot be decoded.
     """
     fields = _fields(query)
     _check_service(fields, service)
@@ -47,22 +52,22 @@ def read_get(query: str, authorization: Sequence[str], *, service: str) -> Token
 def read_post(body: bytes, content_type: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
     """Reads a POST from its body, Content-Type and all its Authorization headers.
 
-    The form's credentials go before the header's. Raises as read_get, and UnsupportedGrant.
+    The form's credentials go before the header's. Raises as read_get, and UnsupportedGrantError.
     """
     if content_type and content_type.partition(";")[0].strip().lower() != FORM:
-        raise InvalidRequest(f"the body of a token request is {FORM}")
+        raise InvalidRequestError(f"the body of a token request is {FORM}")
     try:
         fields = _fields(body.decode("ascii"))
     except UnicodeDecodeError:
-        raise InvalidRequest("the body is not a form: bytes beyond ASCII must be percent-encoded") from None
+        raise InvalidRequestError("the body is not a form: bytes beyond ASCII must be percent-encoded") from None
     _check_service(fields, service)
     asked = _scopes(fields)
     grant = _single(fields, "grant_type")
     if grant == "refresh_token":
         # Not 400: no such token was ever issued here, and clients then ask for the password again.
-        raise Unauthenticated("refresh token")
+        raise UnauthenticatedError("refresh token")
     if grant != "password":
-        raise UnsupportedGrant("grant_type must be password")
+        raise UnsupportedGrantError("grant_type must be password")
     credentials: tuple[str, str] | None = _single(fields, "username"), _single(fields, "password")
     if credentials == ("", ""):
         credentials = _basic(authorization)
@@ -76,9 +81,9 @@ def _request(
         return TokenRequest(asked, None)
     username, password = credentials
     if max(len(username), len(password)) > CREDENTIAL_LENGTH:
-        raise Unauthenticated("oversized credentials")
+        raise UnauthenticatedError("oversized credentials")
     if any(account not in ("", username) for account in fields.get("account", ())):
-        raise InvalidRequest("account is not the user whose password was sent")
+        raise InvalidRequestError("account is not the user whose password was sent")
     return TokenRequest(asked, username, password)
 
 
@@ -86,7 +91,7 @@ def _fields(text: str) -> dict[str, list[str]]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS)
     except ValueError:
-        raise InvalidRequest(f"more than {FIELDS} parameters in one request") from None
+        raise InvalidRequestError(f"more than {FIELDS} parameters in one request") from None
     fields: dict[str, list[str]] = {}
     for key, value in pairs:
         fields.setdefault(key, []).append(value)
@@ -96,7 +101,7 @@ def _fields(text: str) -> dict[str, list[str]]:
 def _single(fields: dict[str, list[str]], key: str) -> str:
     values = fields.get(key, [""])
     if len(values) > 1:
-        raise InvalidRequest(f"{key} stands more than once in the request")
+        raise InvalidRequestError(f"{key} stands more than once in the request")
     return values[0]
 
 
@@ -105,7 +110,7 @@ def _check_service(fields: dict[str, list[str]], service: str) -> None:
     for asked in fields.get("service", ()):
         if asked not in ("", service):
             shown = ascii(asked if len(asked) <= 64 else asked[:64] + "...")
-            raise InvalidRequest(f"no tokens are issued for the service {shown}, only for {service!r}")
+            raise InvalidRequestError(f"no tokens are issued for the service {shown}, only for {service!r}")
 
 
 def _scopes(fields: dict[str, list[str]]) -> tuple[Scope, ...]:
@@ -113,7 +118,7 @@ def _scopes(fields: dict[str, list[str]]) -> tuple[Scope, ...]:
     try:
         return scopes.parse(values)
     except ScopeError as error:
-        raise InvalidScope(str(error)) from None
+        raise InvalidScopeError(str(error)) from None
 
 
 def _basic(headers: Sequence[str]) -> tuple[str, str] | None:
@@ -121,14 +126,14 @@ def _basic(headers: Sequence[str]) -> tuple[str, str] | None:
     if not headers:
         return None
     if len(headers) > 1:
-        raise InvalidRequest("more than one Authorization header")
+        raise InvalidRequestError("more than one Authorization header")
     scheme, _, encoded = headers[0].strip().partition(" ")
     if scheme.lower() != "basic":
-        raise Unauthenticated("not Basic credentials")
+        raise UnauthenticatedError("not Basic credentials")
     try:
         username, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        raise Unauthenticated("unreadable Basic credentials") from None
+        raise UnauthenticatedError("unreadable Basic credentials") from None
     if not colon:
-        raise Unauthenticated("unreadable Basic credentials")
+        raise UnauthenticatedError("unreadable Basic credentials")
     return username, password

@@ -96,10 +96,9 @@ def _allowed_namespaces() -> Iterator[Case]:
     allowed, at = "spec.allowedNamespaces", "allowedNamespaces"
     yield case("spec required allowedNamespaces", at, {"from": "All"}, None, REQUIRED)
     yield case(f"{allowed} required from", f"{at}.from", "All", None, REQUIRED)
-    for good in ({"from": "All"}, {"from": "Names", "names": []}):
-        bad = {"from": "None"}
-        sentence = unsupported("None", "All", "Names", "Selector")
-        yield case(f"{allowed}.from enum", at, good, bad, sentence, field=f"{allowed}.from")
+    sentence = unsupported("None", "All", "Names", "Selector")
+    for value in ({"from": "All"}, {"from": "Names", "names": []}):
+        yield case(f"{allowed}.from enum", at, value, {"from": "None"}, sentence, field=f"{allowed}.from")
     only = "names goes with 'from: Names', and only with it"
     yield case(f"{allowed} rule", at, {"from": "Names", "names": ["web"]}, {"from": "Names"}, only)
     yield case(f"{allowed} rule", at, {"from": "All"}, {"from": "All", "names": ["web"]}, only)
@@ -147,7 +146,7 @@ def _match_expressions() -> Iterator[Case]:
     at, selector = "allowedNamespaces.selector", f"{allowed}.selector"
     expression = {"key": "team", "operator": "Exists"}
     limit = "Too long: may not be more than 63"
-    base = {"spec.allowedNamespaces": {"from": "Selector", "selector": {"matchExpressions": [expression]}}}
+    base: Object = {"spec.allowedNamespaces": {"from": "Selector", "selector": {"matchExpressions": [expression]}}}
     at, expressions = f"{at}.matchExpressions", f"{selector}.matchExpressions"
     many_expressions = [{**expression, "key": name} for name in names(17)]
     sentence = TOO_MANY.format(17, 16)
@@ -165,7 +164,7 @@ def _match_expressions() -> Iterator[Case]:
         wanted: Object = {"key": "team", "operator": operator}
         if operator.endswith("In"):
             wanted["values"] = ["a"]
-        bad = {"key": "team", "operator": "Is"}
+        bad: Object = {"key": "team", "operator": "Is"}
         sentence, where = unsupported("Is", *operators), f"spec.{at}.0.operator"
         yield case(f"{expressions}[].operator enum", f"{at}.0", wanted, bad, sentence, base=base, field=where)
         bad = {**wanted, "values": [] if operator.endswith("In") else ["a"]}

@@ -47,12 +47,12 @@ def status_cases() -> Iterator[Case]:
     for name, value in slot.items():
         at = f"passwords.0.{name}"
         yield case(f"passwords[] required {name}", at, value, None, REQUIRED, base=base)
-    for name, values in (
-        ("slot", ("password1", "password2")),
-        ("state", ("Pending", "Active", "Retiring", "Expired")),
+    for name, choices in (
+        ("slot", ["password1", "password2"]),
+        ("state", ["Pending", "Active", "Retiring", "Expired"]),
     ):
-        for value in values:
-            sentence = unsupported("x", *values)
+        for value in choices:
+            sentence = unsupported("x", *choices)
             yield case(f"passwords[].{name} enum", f"passwords.0.{name}", value, "x", sentence, base=base)
     limit = "Too long: may not be more than {}"
     yield case("passwords[].id maxLength", "passwords.0.id", "a" * 16, "a" * 17, limit.format(16), base=base)

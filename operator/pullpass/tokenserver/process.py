@@ -1,0 +1,95 @@
+"""The token server as a process: connects, follows the cluster, serves, and leaves without a dropped
+request."""
+
+import asyncio
+import logging
+import signal
+import time
+
+from aiohttp import web
+
+from pullpass.api import names
+from pullpass.kube.client import Kube
+from pullpass.kube.reflector import Reflector
+from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS
+from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.server import LINE_BYTES, TokenServer
+from pullpass.tokenserver.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 5
+"""Time for requests under way once the port is closed."""
+
+
+def reflectors(kube: Kube, mirror: Mirror, credentials_namespace: str) -> list[Reflector]:
+    """What keeps the mirror current. Namespaces and scope maps come first: tokens mean nothing without
+    them."""
+    return [
+        Reflector(kube, NAMESPACES, on_event=mirror.on_namespace),
+        Reflector(kube, SCOPE_MAPS, on_event=mirror.on_scope_map),
+        Reflector(kube, REGISTRY_TOKENS, on_event=mirror.on_token),
+        Reflector(
+            kube,
+            SECRETS,
+            namespace=credentials_namespace,
+            label_selector=names.MANAGED_SELECTOR,
+            on_event=mirror.on_secret,
+        ),
+    ]
+
+
+def age_of(followed: list[Reflector]) -> float:
+    """Seconds since the API server was last heard about the kind heard longest ago; infinite before a
+    first list."""
+    if not all(reflector.synced.is_set() for reflector in followed):
+        return float("inf")
+    return time.monotonic() - min(reflector.last_contact for reflector in followed)
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT. Raises KubeError without a way to the API, OSError where the port
+    is taken."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_, stop.set)
+    mirror = Mirror()
+    async with Kube.connect(settings.kubeconfig) as kube, asyncio.TaskGroup() as tasks:
+        followed = reflectors(kube, mirror, settings.credentials_namespace)
+        following = [tasks.create_task(reflector.run()) for reflector in followed]
+        server = TokenServer(settings, mirror, age=lambda: age_of(followed))
+        runner = web.AppRunner(
+            server.application(),
+            access_log=None,
+            shutdown_timeout=CLOSING_SECONDS,
+            max_line_size=LINE_BYTES,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.host or None, settings.port, backlog=1024).start()
+            log.info("listening on port %d", settings.port)
+            announcing = tasks.create_task(_announce(followed, mirror))
+            await stop.wait()
+            announcing.cancel()
+            server.drain()
+            log.info("stopping in %g s", settings.drain_seconds)
+            await asyncio.sleep(settings.drain_seconds)
+        finally:
+            await runner.cleanup()
+            for task in following:
+                task.cancel()
+
+
+async def _announce(followed: list[Reflector], mirror: Mirror) -> None:
+    begun = time.monotonic()
+    for reflector in followed:
+        await reflector.synced.wait()
+    log.info(
+        "in sync after %.1f s: %d tokens, %d scope maps, %d credential records; signing leaf %s",
+        time.monotonic() - begun,
+        len(mirror.tokens),
+        len(mirror.scope_maps),
+        len(mirror.credentials),
+        "loaded" if mirror.signer is not None else "not there yet",
+    )

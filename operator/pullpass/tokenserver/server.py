@@ -1,0 +1,207 @@
+"""The token server's HTTP side: parse, authenticate, authorize, issue, in this order and nothing else."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from pullpass.access.actions import ANY
+from pullpass.access.grants import Access, grant
+from pullpass.access.scopes import Scope
+from pullpass.credentials import hashing, password
+from pullpass.tokenserver import audit
+from pullpass.tokenserver.authentication import Authenticator
+from pullpass.tokenserver.authorization import authorize
+from pullpass.tokenserver.checks import Checks
+from pullpass.tokenserver.errors import (
+    FailedError,
+    InvalidRequestError,
+    NoSuchMethodError,
+    NoSuchPageError,
+    TokenRequestError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from pullpass.tokenserver.issuing import Issued, Issuer, credential_end
+from pullpass.tokenserver.metrics import Metrics
+from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.request import TokenRequest, read_get, read_post
+from pullpass.tokenserver.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TOKEN_PATHS = ("/token", "/auth/token", "/oauth2/token")
+"""Ours, that of Distribution's `autoredirect`, and that of Azure Container Registry."""
+BODY_BYTES = 32 * 1024
+BODY_SECONDS = 10
+LINE_BYTES = 16 * 1024
+"""Longest request line: 32 scopes of ordinary length."""
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class TokenServer:
+    """Answers token requests from the mirror.
+
+    `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        mirror: Mirror,
+        *,
+        age: Callable[[], float],
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._settings = settings
+        self._mirror = mirror
+        self._age = age
+        self._clock = clock
+        self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
+        self._authenticator = Authenticator(mirror, self.checks)
+        self._issuer = Issuer(settings.issuer, settings.service, settings.access_token_lifetime)
+        self._metrics = Metrics(mirror, self.checks, self._authenticator, age)
+        self._draining = False
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(client_max_size=BODY_BYTES)
+        for path in TOKEN_PATHS:
+            app.router.add_route("*", path, self._token)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._show_metrics)
+        app.router.add_route("*", "/{path:.*}", self._nothing_here)
+        app.on_cleanup.append(self._close)
+        return app
+
+    def drain(self) -> None:
+        """Says unready from now on and closes each connection with its next answer; tokens are issued on."""
+        self._draining = True
+
+    def why_unready(self) -> str | None:
+        """Why no token can be issued at this moment, None when one can."""
+        age = self._age()
+        if age == float("inf"):
+            return "the first list from the API server is not complete"
+        limit = self._settings.max_staleness
+        if limit is not None and age > limit.total_seconds():
+            return f"the API server was last heard {int(age)} s ago, longer than allowed"
+        if self._mirror.signer is None:
+            return "there is no signing leaf yet"
+        return None
+
+    async def _token(self, http: web.Request) -> web.StreamResponse:
+        begun = time.perf_counter()
+        oauth = http.method == "POST"
+        asked: TokenRequest | None = None
+        try:
+            asked = await self._parse(http)
+            issued, outcome = await self._answer(asked, http.remote, oauth=oauth)
+            response = web.Response(body=issued.body, content_type="application/json", headers=NO_STORE)
+        except TokenRequestError as error:
+            self._note(http, asked, error)
+            outcome, response = error.outcome, _refuse(error, oauth=oauth)
+        except Exception:
+            log.exception("a token request failed")
+            failure = FailedError("the token server failed; its log says why")
+            outcome, response = failure.outcome, _refuse(failure, oauth=oauth)
+        if self._draining:
+            response.force_close()
+        self._metrics.answered(http.method, outcome, time.perf_counter() - begun)
+        return response
+
+    async def _parse(self, http: web.Request) -> TokenRequest:
+        authorization = http.headers.getall("Authorization", [])
+        service = self._settings.service
+        if http.method == "GET":
+            return read_get(http.rel_url.raw_query_string, authorization, service=service)
+        if http.method != "POST":
+            raise NoSuchMethodError("a token is had by GET or POST")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLargeError(f"a token request has at most {BODY_BYTES} bytes") from None
+        except TimeoutError:
+            raise InvalidRequestError("the body did not arrive in time") from None
+        return read_post(body, http.headers.get("Content-Type", ""), authorization, service=service)
+
+    async def _answer(self, asked: TokenRequest, remote: str | None, *, oauth: bool) -> tuple[Issued, str]:
+        unready = self.why_unready()
+        if unready is not None:
+            raise UnavailableError(unready)
+        if asked.username is None:
+            raise UnauthenticatedError("no credentials")
+        identity = await self._authenticator.authenticate(asked.username, asked.password)
+        now = self._clock()
+        rights = authorize(self._mirror, identity, now)
+        access = grant(asked.scopes, rights)
+        signer = self._mirror.signer
+        if signer is None:
+            raise UnavailableError("there is no signing leaf yet")
+        issued = self._issuer.issue(
+            signer,
+            asked.username,
+            access,
+            now,
+            ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
+            oauth=oauth,
+        )
+        audit.granted(asked.username, remote, asked.scopes, access, identity.slot.id, issued.token_id)
+        return issued, "granted" if _in_full(asked.scopes, access) else "reduced"
+
+    @staticmethod
+    def _note(http: web.Request, asked: TokenRequest | None, error: TokenRequestError) -> None:
+        parsed = password.parse(asked.password) if asked is not None else None
+        audit.refused(
+            asked.username if asked is not None else None,
+            http.remote,
+            asked.scopes if asked is not None else (),
+            error,
+            parsed.id if parsed is not None else None,
+        )
+
+    async def _healthz(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.StreamResponse:
+        why = "stopping" if self._draining else self.why_unready()
+        return web.Response(text=f"{why or 'ok'}\n", status=200 if why is None else 503)
+
+    async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=self._metrics.text(), headers=headers)
+
+    async def _nothing_here(self, _: web.Request) -> web.StreamResponse:
+        return _refuse(NoSuchPageError(f"tokens are issued under {TOKEN_PATHS[0]}"), oauth=False)
+
+    async def _close(self, _: web.Application) -> None:
+        self.checks.close()
+
+
+def _refuse(error: TokenRequestError, *, oauth: bool) -> web.Response:
+    return web.Response(
+        body=error.body(oauth=oauth),
+        status=error.status,
+        content_type="application/json",
+        headers=NO_STORE | error.headers(),
+    )
+
+
+def _in_full(asked: tuple[Scope, ...], access: list[Access]) -> bool:
+    """Whether everything asked for was granted; `*` counts as granted where anything was."""
+    held = {(entry["type"], entry["name"]): entry["actions"] for entry in access}
+    return all(
+        bool(actions) if ANY in scope.actions else set(scope.actions) <= set(actions)
+        for scope in asked
+        for actions in [held.get((scope.type, scope.name), [])]
+    )
