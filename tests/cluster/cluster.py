@@ -37,9 +37,7 @@ class Cluster(ABC):
             check=False,
         )
         if check and done.returncode:
-            raise RuntimeError(
-                f"kubectl {' '.join(args)}: exit status {done.returncode}\n{done.stderr}{done.stdout}"
-            )
+            raise RuntimeError(f"kubectl {' '.join(args)}: exit status {done.returncode}\n{done.stderr}{done.stdout}")
         return done
 
     @abstractmethod

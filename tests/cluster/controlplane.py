@@ -51,9 +51,7 @@ def prepare(pki: Path, addresses: Addresses, *, host_port: int, node: str | None
         clients["kubelet"] = (f"system:node:{node}", ["system:nodes"])
         authority.issue("kubelet-server", f"system:node:{node}", names=[node, inside])
     for file, (user, groups) in clients.items():
-        _kubeconfig(
-            authority, authority.issue(file, user, groups), f"https://{inside}:{addresses.api_port}", file
-        )
+        _kubeconfig(authority, authority.issue(file, user, groups), f"https://{inside}:{addresses.api_port}", file)
     admin = authority.issue("admin", "kubernetes-admin", ["system:masters"])
     _kubeconfig(authority, admin, f"https://127.0.0.1:{host_port}", "admin")
 
@@ -71,9 +69,7 @@ def _kubeconfig(authority: certificates.Authority, pair: certificates.Pair, serv
                 "cluster": {"server": server, "certificate-authority": str(authority.pair.certificate)},
             }
         ],
-        "users": [
-            {"name": name, "user": {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}}
-        ],
+        "users": [{"name": name, "user": {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}}],
         "contexts": [{"name": "pullpass-test", "context": {"cluster": "pullpass-test", "user": name}}],
     }
     path = authority.directory / f"{name}.kubeconfig"

@@ -47,9 +47,7 @@ async def _serve(forwards: list[tuple[int, int]]) -> None:
     servers = []
     for descriptor, port in forwards:
 
-        async def connected(
-            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int = port
-        ) -> None:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int = port) -> None:
             await _forward(port, reader, writer)
 
         servers.append(await asyncio.start_server(connected, sock=socket.socket(fileno=descriptor)))

@@ -111,9 +111,7 @@ class LocalCluster(Cluster):
 
     def wait_api_server(self) -> None:
         def ready() -> bool:
-            return (
-                self.kubectl("get", "--raw", "/readyz", "--request-timeout=5s", check=False).returncode == 0
-            )
+            return self.kubectl("get", "--raw", "/readyz", "--request-timeout=5s", check=False).returncode == 0
 
         needed = [self.pid_file("etcd"), self.pid_file("kube-apiserver")]
         controlplane.wait_ready(ready, needed, self.log("kube-apiserver"))
@@ -225,9 +223,7 @@ def _start_full(name: str) -> LocalCluster:
         claim.close()
         api.close()
     _start_programs(cluster, host_port=api_port)
-    pid_files = node.start(
-        cluster.launch, cluster.space, cluster.directory / "node", cluster.pki, cluster.log
-    )
+    pid_files = node.start(cluster.launch, cluster.space, cluster.directory / "node", cluster.pki, cluster.log)
     cluster.kubectl("apply", "-f", "-", input=node.dns_manifests())
     node.wait_ready(cluster.kubectl, pid_files, cluster.log("kubelet"))
     _wait_default_namespace(cluster, True)
@@ -238,9 +234,7 @@ def _start_full(name: str) -> LocalCluster:
 def _start_programs(cluster: LocalCluster, *, host_port: int) -> None:
     addresses = cluster.record.addresses
     controlplane.etcd(cluster.launch, cluster.directory / "etcd", addresses)
-    controlplane.prepare(
-        cluster.pki, addresses, host_port=host_port, node=node.NAME if cluster.has_node else None
-    )
+    controlplane.prepare(cluster.pki, addresses, host_port=host_port, node=node.NAME if cluster.has_node else None)
     controlplane.api_server(cluster.launch, cluster.pki, addresses)
     cluster.wait_api_server()
     if "kube-controller-manager" in cluster.record.programs:
@@ -275,9 +269,7 @@ def _remove(name: str) -> None:
     # One signal ends a node: nothing in it has anything to say to anybody outside.
     Namespace(directory, name).destroy()
     found = {pid_file.stem: pid_file for pid_file in (directory / "pids").glob("*.pid")}
-    for program in sorted(
-        found, key=lambda program: _BACKWARDS.index(program) if program in _BACKWARDS else -1
-    ):
+    for program in sorted(found, key=lambda program: _BACKWARDS.index(program) if program in _BACKWARDS else -1):
         processes.stop(found[program], grace=5)
     shutil.rmtree(directory)
 

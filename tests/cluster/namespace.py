@@ -76,9 +76,7 @@ class Namespace:
         ]
         init: list[str | Path] = ["/bin/sh", "-c", _INIT, "pullpass-node", self._directory, ADDRESS]
         processes.start([*unshare, "--", *init], pid_file=self.pid_file, log=log)
-        processes.wait_until(
-            ready.exists, "the node's namespaces", timeout=20, pid_files=[self.pid_file], log=log
-        )
+        processes.wait_until(ready.exists, "the node's namespaces", timeout=20, pid_files=[self.pid_file], log=log)
 
     def enter(self, *, mounts: bool = True) -> list[str | Path]:
         """What to put before a command for it to run inside."""

@@ -133,9 +133,7 @@ def start(
     (directory / "kubelet.yaml").write_text(kubelet_config(directory, pki, space.cgroup_root))
     (directory / "cni/10-pods.conflist").write_text(cni_config())
 
-    containerd = launch(
-        "containerd", [toolchain.tool("containerd"), "--config", directory / "containerd.toml"]
-    )
+    containerd = launch("containerd", [toolchain.tool("containerd"), "--config", directory / "containerd.toml"])
     processes.wait_until(
         lambda: _ctr(space, "version").returncode == 0,
         "containerd answers",
@@ -192,10 +190,7 @@ def _snapshotter(space: namespace.Namespace, directory: Path) -> str:
         (trial / child).mkdir(parents=True, exist_ok=True)
     options = f"lowerdir={trial}/lower,upperdir={trial}/upper,workdir={trial}/work"
     script = f'mount -t overlay overlay -o "{options}" "{trial}/merged" && umount "{trial}/merged"'
-    works = (
-        subprocess.run([*space.enter(), "/bin/sh", "-c", script], capture_output=True, check=False).returncode
-        == 0
-    )
+    works = subprocess.run([*space.enter(), "/bin/sh", "-c", script], capture_output=True, check=False).returncode == 0
     shutil.rmtree(trial, ignore_errors=True)
     return "overlayfs" if works else "native"
 

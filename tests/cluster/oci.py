@@ -62,9 +62,7 @@ def _tar(files: Sequence[File]) -> bytes:
     return out.getvalue()
 
 
-def write(
-    target: Path, name: str, files: Sequence[File], *, config: Mapping[str, object], architecture: str
-) -> None:
+def write(target: Path, name: str, files: Sequence[File], *, config: Mapping[str, object], architecture: str) -> None:
     """Write an archive of one image with one layer; `config` is the image's (Entrypoint, User, …)."""
     layer = _Blob(_tar(files))
     image = _Blob(
@@ -96,9 +94,7 @@ def from_layout(target: Path, name: str, layout: Path) -> None:
     """Write an archive out of an image layout directory, under the name that the node is to know it by."""
     index = json.loads((layout / "index.json").read_bytes())
     blobs = sorted((layout / "blobs/sha256").iterdir())
-    _pack(
-        target, name, index, [File(f"blobs/sha256/{blob.name}", blob.read_bytes(), 0o644) for blob in blobs]
-    )
+    _pack(target, name, index, [File(f"blobs/sha256/{blob.name}", blob.read_bytes(), 0o644) for blob in blobs])
 
 
 def _pack(target: Path, name: str, index: dict[str, object], blobs: Sequence[File]) -> None:

@@ -102,9 +102,7 @@ def _base() -> None:
 
 def _mirror() -> tuple[str, str]:
     """The first Debian mirror of apt's configuration, and this machine's release."""
-    words = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
-    )
+    words = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     release = words["VERSION_CODENAME"].strip('"')
     form = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"]
     for line in _run(form).stdout.splitlines():

@@ -97,8 +97,6 @@ def test_pip_in_the_build_is_set_up_as_here() -> None:
 def test_kubernetes_is_pinned_once() -> None:
     minor = toolchain.kubernetes_version().removeprefix("v1.")
     go_mod = (places.GO_SOURCES / "kubernetes/go.mod").read_text()
-    staging = [
-        line.split()[-1] for line in go_mod.splitlines() if line.startswith("\tk8s.io/") and "=>" in line
-    ]
+    staging = [line.split()[-1] for line in go_mod.splitlines() if line.startswith("\tk8s.io/") and "=>" in line]
     assert staging
     assert set(staging) == {f"v0.{minor}"}

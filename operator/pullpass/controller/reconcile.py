@@ -1,7 +1,8 @@
 """Brings one RegistryToken to where it should be: gather facts, decide, act, and write the status.
 
-What is learned from an answer to a write goes into the mirror at once, so the next decision knows of it. Before a
-password is published, the record is read again from the API server: a mirror that lags must not publish an old one.
+What is learned from an answer to a write goes into the mirror at once, so the next decision knows of it. The watch
+brings no news of it then, so what others changed in between wakes its keys from here. Before a password is
+published, the record is read again from the API server: a mirror that lags must not publish an old one.
 """
 
 import asyncio
@@ -62,6 +63,7 @@ class TokenReconciler:
         settings: Settings,
         token_servers: TokenServers,
         seed: bytes,
+        wake: Callable[[Key], None],
         *,
         now: Callable[[], datetime] = _utcnow,
     ) -> None:
@@ -71,6 +73,7 @@ class TokenReconciler:
         self._token_servers = token_servers
         self._seed = seed
         self._seed_id = passwords.seed_id(seed)
+        self._wake = wake
         self._now = now
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -207,7 +210,8 @@ class TokenReconciler:
                 raise
             # The test of the patch did not hold: somebody else changed the ServiceAccount.
             body = await self._kube.get(SERVICE_ACCOUNTS, account.namespace, account.name)
-            self._mirror.observe_service_account("MODIFIED", body)
+            for key in self._mirror.observe_service_account("MODIFIED", body):
+                self._wake(key)
             raise Conflict(f"ServiceAccount {account.namespace}/{account.name} changed meanwhile", 409) from None
         self._mirror.observe_service_account("MODIFIED", body)
 
@@ -342,6 +346,8 @@ class TokenReconciler:
         except (NotFound, Conflict):
             return  # deleted meanwhile, or made anew: the watch brings the news
         self._mirror.observe_token("MODIFIED", answer)
+        if int(answer["metadata"].get("generation", 0)) != token.generation:
+            self._wake(token.key)
         old, new = status.ready_reason(token.status), status.ready_reason(wanted)
         if old[:2] != new[:2]:
             type_: Literal["Normal", "Warning"] = "Normal" if new[0] == "True" else "Warning"

@@ -57,7 +57,6 @@ def next_step(record: Record, spec: RegistryTokenSpec, seed: str, now: datetime)
 
     `seed` is the fingerprint of the operator's seed: a password that was derived from another one is replaced.
     """
-    policy = spec.passwords
     if spec.expires_at is not None and spec.expires_at <= now:
         return Ended("token")
     over = [name for name, slot in record.slots.items() if slot.valid_until is not None and slot.valid_until <= now]
@@ -65,28 +64,38 @@ def next_step(record: Record, spec: RegistryTokenSpec, seed: str, now: datetime)
         for name in over:
             record = record.without_slot(name)
         return Write(record)
-    pending = record.pending
-    if pending is not None:
-        return Publish(pending) if record.slots[pending].seed == seed else Write(record.without_slot(pending))
+    if record.pending is not None:
+        return _of_pending(record, record.pending, spec, seed, now)
     if record.published is None:
         return Make(_idle(record))
-    current = record.slots[record.published]
+    return _of_current(record, record.published, spec, seed, now)
+
+
+def _of_pending(record: Record, name: SlotName, spec: RegistryTokenSpec, seed: str, now: datetime) -> Step:
+    slot = record.slots[name]
+    if slot.seed == seed and slot.valid_at(now):
+        return Publish(name)
+    if slot.seed == seed and spec.passwords.on_expiry == "Revoke" and record.published is None:
+        # Access ends with the first password, also where its publication was cut off.
+        return _of_current(record, name, spec, seed, now)
+    return Write(record.without_slot(name))
+
+
+def _of_current(record: Record, name: SlotName, spec: RegistryTokenSpec, seed: str, now: datetime) -> Step:
+    policy, current = spec.passwords, record.slots[name]
     expires_at = None if policy.lifetime is None else current.created_at + policy.lifetime
-    if policy.on_expiry == "Revoke" or expires_at is None:
-        if current.expires_at != expires_at:
-            return Write(record.with_slot(record.published, replace(current, expires_at=expires_at)))
-        if expires_at is not None and expires_at <= now:
-            return Ended("password")
-        if current.seed != seed:
-            return Make(_idle(record))
-        return _wait(record, spec, expires_at, None)
-    rotate_at = _rotation_time(record, policy, expires_at)
-    if rotate_at <= now or current.seed != seed:
+    dated = Write(record.with_slot(name, replace(current, expires_at=expires_at)))
+    if policy.on_expiry == "Revoke" and current.expires_at != expires_at:
+        return dated
+    if policy.on_expiry == "Revoke" and expires_at is not None and expires_at <= now:
+        return Ended("password")
+    rotate_at = _rotation_time(record, policy, expires_at, None if current.seed == seed else now)
+    if rotate_at is not None and rotate_at <= now:
         # The dates of the current password stay: it must work until the new one is published.
         return Make(_idle(record))
     if current.expires_at != expires_at:
-        return Write(record.with_slot(record.published, replace(current, expires_at=expires_at)))
-    return _wait(record, spec, None, rotate_at)
+        return dated
+    return _wait(record, spec, expires_at if policy.on_expiry == "Revoke" else None, rotate_at)
 
 
 def published(record: Record, slot: SlotName, passwords: Passwords, now: datetime) -> Record:
@@ -107,11 +116,20 @@ def _idle(record: Record) -> SlotName:
     return next(name for name in SLOTS if name != record.published)
 
 
-def _rotation_time(record: Record, policy: Passwords, expires_at: datetime) -> datetime:
-    at = expires_at - policy.effective_renew_before
-    # Two slots: a replaced password that is still valid delays the next rotation, but never past the current's end.
+def _rotation_time(
+    record: Record, policy: Passwords, expires_at: datetime | None, at: datetime | None
+) -> datetime | None:
+    """When the current password is to be replaced: at the given time, otherwise by the policy, if ever."""
+    rotates = policy.on_expiry == "Rotate" and expires_at is not None
+    if at is None and expires_at is not None and rotates:
+        at = expires_at - policy.effective_renew_before
+    if at is None:
+        return None
+    # Two slots: a replaced password that is still valid delays the next rotation, but leaves it time to be published
+    # before the current one ends. Only a spec that was changed since has so long an overlap.
     retiring = [slot.valid_until for slot in record.slots.values() if slot.valid_until is not None]
-    return min(max([at, *retiring]), expires_at)
+    at = max([at, *retiring])
+    return min(at, expires_at - policy.effective_renew_before / 2) if expires_at is not None and rotates else at
 
 
 def _wait(record: Record, spec: RegistryTokenSpec, expire_at: datetime | None, rotate_at: datetime | None) -> Settled:

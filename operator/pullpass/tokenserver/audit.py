@@ -1,12 +1,13 @@
 """One line for each decision: who asked for what from where, what was granted, with which password, or
 why not.
 
-Names the password by its public id only. What came from the client is JSON-escaped and cut, so that
-nobody can write lines of their own.
+Names the password by its public id only. What came from the client is JSON-escaped, so that nobody can write
+lines of their own.
 """
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 
 from pullpass.access.grants import Access, scope_text
@@ -15,8 +16,8 @@ from pullpass.tokenserver.errors import TokenRequestError, UnauthenticatedError
 
 log = logging.getLogger("pullpass.audit")
 
-_LENGTH = 320
-"""Characters of a user name that are kept: the longest of ours fits."""
+_USER = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9.-]{1,253}")
+"""What a user name of ours looks like. Anything else is not written: people type passwords into the wrong field."""
 
 
 def granted(
@@ -43,7 +44,7 @@ def refused(
     if log.isEnabledFor(logging.INFO):
         line = {
             "decision": "refused",
-            "user": user[:_LENGTH] if user is not None else None,
+            "user": user if user is not None and _USER.fullmatch(user) else None,
             "remote": remote,
             "asked": " ".join(map(str, asked)),
             "password": password,

@@ -10,7 +10,8 @@ from pullpass.tokenserver.mirror import Mirror
 
 
 def authorize(mirror: Mirror, identity: Identity, now: datetime) -> Rights:
-    """The rights of a token at this moment. Raises UnauthenticatedError, with the reason, for one that is dead."""
+    """The rights of a token at this moment. Raises UnauthenticatedError, with the reason, for one that is
+    dead."""
     token, slot = identity.token, identity.slot
     if slot.ends_at is not None and now >= slot.ends_at:
         raise UnauthenticatedError("password has ended")

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.checks import Checks
 from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.repeats import Repeats
 
 PREFIX = "pullpass_token_server_"
 OUTCOMES = ("granted", "reduced", "unauthorized", "invalid", "unavailable", "busy", "error")
@@ -21,10 +22,13 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 class _State(Collector):
     """What is counted elsewhere anyway, read when somebody asks."""
 
-    def __init__(self, mirror: Mirror, checks: Checks, authenticator: Authenticator, age: Callable[[], float]) -> None:
+    def __init__(
+        self, mirror: Mirror, checks: Checks, authenticator: Authenticator, repeats: Repeats, age: Callable[[], float]
+    ) -> None:
         self._mirror = mirror
         self._checks = checks
         self._authenticator = authenticator
+        self._repeats = repeats
         self._age = age
 
     def describe(self) -> Iterable[Metric]:
@@ -34,6 +38,11 @@ class _State(Collector):
         yield CounterMetricFamily(f"{PREFIX}bcrypt_checks", "bcrypt checks begun", value=self._checks.count)
         yield CounterMetricFamily(
             f"{PREFIX}cache_hits", "Logins answered without a bcrypt check", value=self._authenticator.hits
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}repeated_answers",
+            "Requests that got the answer given to the same request in the same second",
+            value=self._repeats.count,
         )
         yield GaugeMetricFamily(
             f"{PREFIX}mirror_age_seconds",
@@ -57,9 +66,11 @@ class _State(Collector):
 class Metrics:
     """The metrics of one token server, in a registry of their own."""
 
-    def __init__(self, mirror: Mirror, checks: Checks, authenticator: Authenticator, age: Callable[[], float]) -> None:
+    def __init__(
+        self, mirror: Mirror, checks: Checks, authenticator: Authenticator, repeats: Repeats, age: Callable[[], float]
+    ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_State(mirror, checks, authenticator, age))
+        self._registry.register(_State(mirror, checks, authenticator, repeats, age))
         requests = Counter(f"{PREFIX}requests", "Token requests", ["method", "outcome"], registry=self._registry)
         self._requests = {
             (method, outcome): requests.labels(method, outcome)

@@ -71,6 +71,8 @@ class Mirror:
     """The current state. The four `on_…` methods take watch events and never raise."""
 
     def __init__(self) -> None:
+        self.generation = 0
+        """Goes up with each event, so that an equal number means an equal state."""
         self.signer: Signer | None = None
         """The newest readable signing leaf; kept when its Secret goes, as pulls must not stop for that."""
         self.tokens: dict[str, Token] = {}
@@ -93,6 +95,7 @@ class Mirror:
 
     def on_token(self, type_: str, obj: Object) -> None:
         """Takes an event of a RegistryToken."""
+        self.generation += 1
         metadata = obj["metadata"]
         username = names.username(metadata["namespace"], metadata["name"])
         if type_ == "DELETED":
@@ -106,6 +109,7 @@ class Mirror:
 
     def on_scope_map(self, type_: str, obj: Object) -> None:
         """Takes an event of a ScopeMap."""
+        self.generation += 1
         name = obj["metadata"]["name"]
         if type_ == "DELETED":
             self.scope_maps.pop(name, None)
@@ -119,6 +123,7 @@ class Mirror:
 
     def on_namespace(self, type_: str, obj: Object) -> None:
         """Takes an event of a Namespace."""
+        self.generation += 1
         metadata = obj["metadata"]
         if type_ == "DELETED":
             self.namespaces.pop(metadata["name"], None)
@@ -128,6 +133,7 @@ class Mirror:
     def on_secret(self, type_: str, obj: Object) -> None:
         """Takes an event of a Secret of the credentials namespace: a credential record or the signing
         leaf."""
+        self.generation += 1
         name = obj["metadata"]["name"]
         if name == SIGNING_SECRET:
             if type_ != "DELETED":

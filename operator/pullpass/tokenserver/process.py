@@ -55,9 +55,8 @@ async def run(settings: Settings) -> None:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
     mirror = Mirror()
-    async with Kube.connect(settings.kubeconfig) as kube, asyncio.TaskGroup() as tasks:
+    async with Kube.connect(settings.kubeconfig) as kube:
         followed = reflectors(kube, mirror, settings.credentials_namespace)
-        following = [tasks.create_task(reflector.run()) for reflector in followed]
         server = TokenServer(settings, mirror, age=lambda: age_of(followed))
         runner = web.AppRunner(
             server.application(),
@@ -66,19 +65,32 @@ async def run(settings: Settings) -> None:
             max_line_size=LINE_BYTES,
         )
         await runner.setup()
+        tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
+        tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
         try:
             await web.TCPSite(runner, settings.host or None, settings.port, backlog=1024).start()
             log.info("listening on port %d", settings.port)
-            announcing = tasks.create_task(_announce(followed, mirror))
-            await stop.wait()
-            announcing.cancel()
+            # Following never ends by itself; should it, its error must end the process and not go unseen.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
             server.drain()
             log.info("stopping in %g s", settings.drain_seconds)
             await asyncio.sleep(settings.drain_seconds)
         finally:
             await runner.cleanup()
-            for task in following:
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_told(stop: asyncio.Event, followed: list[Reflector], mirror: Mirror) -> None:
+    """Ends when the process is told to stop; on the way says when the mirror is complete."""
+    announcing = asyncio.create_task(_announce(followed, mirror))
+    try:
+        await stop.wait()
+    finally:
+        announcing.cancel()
 
 
 async def _announce(followed: list[Reflector], mirror: Mirror) -> None:

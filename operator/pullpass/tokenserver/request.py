@@ -37,10 +37,37 @@ class TokenRequest:
     password: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """A token request as it came over the wire."""
+
+    method: str
+    query: str
+    """The query string, still encoded."""
+    body: bytes = field(repr=False)
+    content_type: str
+    authorization: tuple[str, ...] = field(repr=False)
+    """All Authorization headers."""
+    remote: str
+    """Address of the sender."""
+
+    def parts(self) -> tuple[str, ...]:
+        """All of it as text, for comparison."""
+        body = self.body.decode("latin-1")
+        return (self.method, self.query, body, self.content_type, self.remote, *self.authorization)
+
+    def read(self, service: str) -> TokenRequest:
+        """Reads it as a GET or a POST; raises as read_get and read_post."""
+        if self.method == "POST":
+            return read_post(self.body, self.content_type, self.authorization, service=service)
+        return read_get(self.query, self.authorization, service=service)
+
+
 def read_get(query: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
     """Reads a GET from its raw query string and all its Authorization headers.
 
-    Raises InvalidRequestError, InvalidScopeError, and UnauthenticatedError for credentials that cannot be decoded.
+    Raises InvalidRequestError, InvalidScopeError, and UnauthenticatedError for credentials that cannot be
+    decoded.
     """
     fields = _fields(query)
     _check_service(fields, service)

@@ -26,10 +26,11 @@ from pullpass.tokenserver.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from pullpass.tokenserver.issuing import Issued, Issuer, credential_end
+from pullpass.tokenserver.issuing import Issuer, credential_end
 from pullpass.tokenserver.metrics import Metrics
 from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.request import TokenRequest, read_get, read_post
+from pullpass.tokenserver.repeats import Answer, Repeats
+from pullpass.tokenserver.request import RawRequest, TokenRequest
 from pullpass.tokenserver.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class TokenServer:
         self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
         self._authenticator = Authenticator(mirror, self.checks)
         self._issuer = Issuer(settings.issuer, settings.service, settings.access_token_lifetime)
-        self._metrics = Metrics(mirror, self.checks, self._authenticator, age)
+        self._repeats = Repeats()
+        self._metrics = Metrics(mirror, self.checks, self._authenticator, self._repeats, age)
         self._draining = False
 
     def application(self) -> web.Application:
@@ -104,9 +106,13 @@ class TokenServer:
         oauth = http.method == "POST"
         asked: TokenRequest | None = None
         try:
-            asked = await self._parse(http)
-            issued, outcome = await self._answer(asked, http.remote, oauth=oauth)
-            response = web.Response(body=issued.body, content_type="application/json", headers=NO_STORE)
+            raw = await _receive(http)
+            answer = self._repeated(raw)
+            if answer is None:
+                asked = raw.read(self._settings.service)
+                answer = await self._decide(raw, asked)
+            outcome = answer.outcome
+            response = web.Response(body=answer.body, content_type="application/json", headers=NO_STORE)
         except TokenRequestError as error:
             self._note(http, asked, error)
             outcome, response = error.outcome, _refuse(error, oauth=oauth)
@@ -119,33 +125,21 @@ class TokenServer:
         self._metrics.answered(http.method, outcome, time.perf_counter() - begun)
         return response
 
-    async def _parse(self, http: web.Request) -> TokenRequest:
-        authorization = http.headers.getall("Authorization", [])
-        service = self._settings.service
-        if http.method == "GET":
-            return read_get(http.rel_url.raw_query_string, authorization, service=service)
-        if http.method != "POST":
-            raise NoSuchMethodError("a token is had by GET or POST")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await http.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise TooLargeError(f"a token request has at most {BODY_BYTES} bytes") from None
-        except TimeoutError:
-            raise InvalidRequestError("the body did not arrive in time") from None
-        return read_post(body, http.headers.get("Content-Type", ""), authorization, service=service)
-
-    async def _answer(self, asked: TokenRequest, remote: str | None, *, oauth: bool) -> tuple[Issued, str]:
+    def _repeated(self, raw: RawRequest) -> Answer | None:
         unready = self.why_unready()
         if unready is not None:
             raise UnavailableError(unready)
+        second = int(self._clock().timestamp())
+        return self._repeats.find(self._repeats.key(raw.parts()), second, self._mirror.generation)
+
+    async def _decide(self, raw: RawRequest, asked: TokenRequest) -> Answer:
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
         identity = await self._authenticator.authenticate(asked.username, asked.password)
-        now = self._clock()
+        # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
+        now, generation, signer = self._clock(), self._mirror.generation, self._mirror.signer
         rights = authorize(self._mirror, identity, now)
         access = grant(asked.scopes, rights)
-        signer = self._mirror.signer
         if signer is None:
             raise UnavailableError("there is no signing leaf yet")
         issued = self._issuer.issue(
@@ -154,10 +148,12 @@ class TokenServer:
             access,
             now,
             ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
-            oauth=oauth,
+            oauth=raw.method == "POST",
         )
-        audit.granted(asked.username, remote, asked.scopes, access, identity.slot.id, issued.token_id)
-        return issued, "granted" if _in_full(asked.scopes, access) else "reduced"
+        audit.granted(asked.username, raw.remote, asked.scopes, access, identity.slot.id, issued.token_id)
+        answer = Answer("granted" if _in_full(asked.scopes, access) else "reduced", issued.body)
+        self._repeats.keep(self._repeats.key(raw.parts()), int(now.timestamp()), generation, answer)
+        return answer
 
     @staticmethod
     def _note(http: web.Request, asked: TokenRequest | None, error: TokenRequestError) -> None:
@@ -186,6 +182,29 @@ class TokenServer:
 
     async def _close(self, _: web.Application) -> None:
         self.checks.close()
+
+
+async def _receive(http: web.Request) -> RawRequest:
+    """Takes a request off the wire, within bounds. Raises TokenRequestError."""
+    body = b""
+    if http.method == "POST":
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLargeError(f"a token request has at most {BODY_BYTES} bytes") from None
+        except TimeoutError:
+            raise InvalidRequestError("the body did not arrive in time") from None
+    elif http.method != "GET":
+        raise NoSuchMethodError("a token is had by GET or POST")
+    return RawRequest(
+        http.method,
+        http.rel_url.raw_query_string,
+        body,
+        http.headers.get("Content-Type", ""),
+        tuple(http.headers.getall("Authorization", ())),
+        http.remote or "",
+    )
 
 
 def _refuse(error: TokenRequestError, *, oauth: bool) -> web.Response:

@@ -138,7 +138,7 @@ def _match_labels() -> Iterator[Case]:
     limit = "Too long: may not be more than 63"
     yield case(f"{labels}{{}} maxLength", where, "a" * 63, "a" * 64, limit, base=base)
     for good, bad in (("", "-"), ("A_b.c-d", "a b")):
-        yield case(f"{labels}{{}} rule", where, good, bad, LABEL_VALUE, base=base)
+        yield case(f"{labels}{{}} rule", where, good, bad, LABEL_VALUE, base=base, field=f"{labels}[team]")
 
 
 def _match_expressions() -> Iterator[Case]:

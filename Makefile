@@ -1,0 +1,87 @@
+# The commands of a developer's day; `make help` lists them. Each is thin: what it runs can be run without make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CACHE := $(or $(PULLPASS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pullpass)
+
+# Clusters of `make test` are apart from those that you started yourself, so that it can end all of its own.
+STATE := $(CURDIR)/build/state
+
+# More for the command behind a target, as in: make test ARGS="tests/unit -x"
+ARGS ?=
+
+.PHONY: help demo test check fmt bench generate lock clean distclean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Show pullpass at work on a cluster made for it
+	@$(BIN)/python -m demo $(ARGS)
+
+test: $(READY) ## Build what the test clusters are made of (once), then run every test
+	@$(BIN)/python -m tests.cluster build
+	@mkdir -p $(STATE); export XDG_STATE_HOME=$(STATE); status=0; \
+	trap '$(BIN)/python -m tests.cluster down --all >&2' EXIT; \
+	set -m; $(BIN)/python -m pytest $(ARGS) & tests=$$!; set +m; \
+	trap 'kill -INT $$tests 2>/dev/null || true' INT; \
+	trap 'kill -TERM -- -$$tests 2>/dev/null || true' TERM HUP; \
+	while wait $$tests || status=$$?; kill -0 $$tests 2>/dev/null; do status=0; done; \
+	exit $$status
+
+check: $(READY) ## Everything that reads the code and runs none of it
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pullpass.api --check
+	$(BIN)/yamllint --strict crds kind-config.yaml charts/pullpass/Chart.yaml charts/pullpass/values.yaml charts/pullpass/ci
+	$(BIN)/shellcheck .ci/run
+
+fmt: $(READY) ## Format the code, and mend what the linter can mend
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: $(READY) ## Print the figures of the benchmarks
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+generate: $(READY) ## Write the CRDs anew from the models
+	@$(BIN)/python -m pullpass.api
+
+lock: $(READY) ## Resolve the dependencies anew into both locks; ARGS=--upgrade takes newer versions
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) \
+		pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) \
+		--group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## End the test clusters, remove the environment and whatever was built here
+	@if [ -e $(READY) ]; then \
+		$(BIN)/python -m tests.cluster down --all; \
+		XDG_STATE_HOME=$(STATE) $(BIN)/python -m tests.cluster down --all; \
+	fi
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ -d "$(CACHE)" ]; then echo "What the test clusters are made of stays in $(CACHE): make distclean"; fi
+
+distclean: clean ## And remove the cache, which takes minutes to build again
+	rm -rf "$(CACHE)"
+
+# Debian has the module venv in a package of its own. uv comes by pip in the locked version, and does the rest.
+$(READY): pyproject.toml requirements-dev.lock
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+		echo "Installing python3-venv, without which Python makes no environments"; \
+		apt-get update -q && apt-get install -qy --no-install-recommends python3-venv; \
+	fi
+	@if [ ! -x $(BIN)/python ]; then $(PYTHON) -m venv .venv; fi
+	@if [ ! -x $(BIN)/uv ]; then \
+		awk '/^[a-z]/ {uv = /^uv==/} uv' requirements-dev.lock > .venv/uv.lock; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock; \
+	fi
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,54 @@
+"""The process: how old the mirror is, and that following feeds it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from pullpass.kube.client import Kube
+from pullpass.kube.resources import SECRETS, Resource
+from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.process import age_of, reflectors
+from tests.unit.tokenserver.world import SIGNING_SECRET
+
+
+class Api(Kube):
+    """An API server that holds the signing leaf and nothing else, and whose watches stay silent."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None, str | None]] = []
+
+    async def list_page(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, **_: Any
+    ) -> dict[str, Any]:
+        self.asked.append((resource.plural, namespace, label_selector))
+        leaf = SIGNING_SECRET | {"metadata": SIGNING_SECRET["metadata"] | {"uid": "s"}}
+        return {"metadata": {"resourceVersion": "1"}, "items": [leaf] if resource is SECRETS else None}
+
+    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        await asyncio.Event().wait()
+        yield {}
+
+
+async def test_following_completes_the_mirror_and_reads_secrets_of_one_namespace_only() -> None:
+    api, mirror = Api(), Mirror()
+    followed = reflectors(api, mirror, "credentials")
+    assert age_of(followed) == float("inf")
+    tasks = [asyncio.create_task(reflector.run()) for reflector in followed]
+    for reflector in followed:
+        await reflector.synced.wait()
+    assert mirror.signer is not None
+    assert 0 <= age_of(followed) < 60
+    followed[2].last_contact = time.monotonic() - 1000
+    assert age_of(followed) >= 1000
+    assert sorted(api.asked) == [
+        ("namespaces", None, None),
+        ("registrytokens", None, None),
+        ("scopemaps", None, None),
+        ("secrets", "credentials", "app.kubernetes.io/managed-by=pullpass"),
+    ]
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

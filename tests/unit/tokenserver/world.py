@@ -1,0 +1,85 @@
+"""A small cluster as a token server sees it: watch events in plain dicts, and a clock that tests turn."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pullpass.api.times import format_time
+from pullpass.credentials import hashing
+from pullpass.credentials.password import Password, derive
+from pullpass.credentials.record import Record, Slot
+from pullpass.signing.certificates import new_ca, new_leaf
+from pullpass.tokenserver.mirror import Mirror
+
+START = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
+CA = new_ca(START)
+LEAF = new_leaf(CA, START)
+SEED = b"s" * 32
+COST = 4
+
+SIGNING_SECRET: dict[str, Any] = {
+    "metadata": {"name": "pullpass-signing", "labels": {"pullpass.dev/component": "signing-key"}},
+    "type": "kubernetes.io/tls",
+    "data": {
+        "tls.crt": base64.b64encode(LEAF.certificate_pem + CA.certificate_pem).decode(),
+        "tls.key": base64.b64encode(LEAF.key_pem).decode(),
+    },
+}
+
+
+def password(uid: str = "uid-1", id_: str = "aaaaaa") -> Password:
+    """The password with that id of the token with that UID."""
+    return derive(SEED, uid, f"nonce-{id_}", id_)
+
+
+class World:
+    """Namespace `web`, ScopeMap `demo`, RegistryToken `web/reader` with one password, and the signing leaf."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.mirror = Mirror()
+        self._version = 0
+        self.namespace(labels={"team": "web"})
+        self.scope_map()
+        self.token()
+        self.record()
+        self.mirror.on_secret("ADDED", SIGNING_SECRET)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def namespace(self, name: str = "web", labels: dict[str, str] | None = None) -> None:
+        self.mirror.on_namespace("MODIFIED", {"metadata": {"name": name, "uid": "n", "labels": labels or {}}})
+
+    def scope_map(
+        self,
+        rules: list[dict[str, Any]] | None = None,
+        allowed: dict[str, Any] | None = None,
+    ) -> None:
+        default = [{"repositories": ["demo/nginx", "samples/*"], "actions": ["content/read", "metadata/read"]}]
+        spec = {"rules": rules or default, "allowedNamespaces": allowed or {"from": "All"}}
+        self.mirror.on_scope_map("MODIFIED", {"metadata": {"name": "demo", "uid": "m"}, "spec": spec})
+
+    def token(self, uid: str = "uid-1", metadata: dict[str, Any] | None = None, **spec: Any) -> None:
+        body = {"scopeMapRef": {"name": "demo"}, "enabled": True} | spec
+        meta = {"name": "reader", "namespace": "web", "uid": uid} | (metadata or {})
+        self.mirror.on_token("MODIFIED", {"metadata": meta, "spec": body})
+
+    def record(self, uid: str = "uid-1", ids: tuple[str, ...] = ("aaaaaa",), **ends: datetime) -> None:
+        """Writes the record anew: each id gets its password's hash; `ends` are dates of all slots."""
+        self._version += 1
+        record = Record(uid, "web", "reader", published="password1")
+        for slot, id_ in zip(("password1", "password2"), ids, strict=False):
+            hash_ = hashing.hash_password(password(uid, id_).text, COST)
+            record = record.with_slot(
+                "password1" if slot == "password1" else "password2",
+                Slot(id_, f"nonce-{id_}", "seed", hash_, START - timedelta(days=1), **ends),
+            )
+        secret = record.to_secret("credentials")
+        secret["metadata"]["resourceVersion"] = str(self._version)
+        self.mirror.on_secret("MODIFIED", secret)
+
+
+def text(time: datetime) -> str:
+    """A time as it stands in a spec."""
+    return format_time(time)
