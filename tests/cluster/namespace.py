@@ -6,6 +6,7 @@ not bound to it and are removed by hand. Nothing of the network is visible outsi
 the ports that are to be reached.
 """
 
+import hashlib
 import os
 import signal
 import time
@@ -48,7 +49,9 @@ class Namespace:
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
-        self._group = f"pullpass-{name}"
+        # Two state directories may each have a cluster of this name.
+        place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
+        self._group = f"pullpass-{name}-{place}"
         self.pid_file = directory / "pids/namespace.pid"
 
     def create(self, log: Path) -> None:

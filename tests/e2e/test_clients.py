@@ -66,14 +66,16 @@ def test_access_tokens_carry_what_the_map_grants(team: Tenant, name: str, allowe
 @pytest.mark.parametrize("name", MAPS)
 def test_pull_push_and_delete(name: str, client: Callable[[str], Client], publish: Callable[..., None]) -> None:
     actions = MAPS[name]
-    publish("matrix/app:1")
+    # Of its own: a client that finds its image already there pushes nothing, and so is not refused.
+    repository = f"matrix/{secrets.token_hex(3)}"
+    publish(f"{repository}:1")
     user = client(name)
-    attempt(user.pull, "matrix/app:1", allowed="content/read" in actions)
+    attempt(user.pull, f"{repository}:1", allowed="content/read" in actions)
     pushes = {"content/read", "content/write"} <= set(actions)
-    attempt(lambda image: user.push(images.hello("2"), image), "matrix/app:2", allowed=pushes)
+    attempt(lambda image: user.push(images.hello("2"), image), f"{repository}:2", allowed=pushes)
     # Both clients look the digest up first, so that deleting needs reading.
     deletes = {"content/read", "content/delete"} <= set(actions)
-    attempt(user.delete, "matrix/app:1", allowed=deletes)
+    attempt(user.delete, f"{repository}:1", allowed=deletes)
 
 
 def test_a_push_makes_a_repository_within_the_wildcard_and_none_outside(

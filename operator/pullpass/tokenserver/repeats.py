@@ -36,7 +36,7 @@ class Repeats:
         """Stands for a whole request, its credentials and its sender, and tells nothing of them."""
         # Lengths go in too, so that no two requests run together to the same text.
         text = "".join(f"{len(part)}:{part}" for part in parts)
-        return hmac.digest(self._key, text.encode(errors="surrogateescape"), "sha256")
+        return hmac.digest(self._key, text.encode(errors="surrogatepass"), "sha256")
 
     def find(self, key: bytes, second: int, generation: int) -> Answer | None:
         """The answer to the same request in the same second and the same state of the mirror."""

@@ -107,10 +107,11 @@ class TokenServer:
         asked: TokenRequest | None = None
         try:
             raw = await _receive(http)
-            answer = self._repeated(raw)
+            key = self._repeats.key(raw.parts())
+            answer = self._repeated(key)
             if answer is None:
                 asked = raw.read(self._settings.service)
-                answer = await self._decide(raw, asked)
+                answer = await self._decide(raw, asked, key)
             outcome = answer.outcome
             response = web.Response(body=answer.body, content_type="application/json", headers=NO_STORE)
         except TokenRequestError as error:
@@ -125,14 +126,14 @@ class TokenServer:
         self._metrics.answered(http.method, outcome, time.perf_counter() - begun)
         return response
 
-    def _repeated(self, raw: RawRequest) -> Answer | None:
+    def _repeated(self, key: bytes) -> Answer | None:
         unready = self.why_unready()
         if unready is not None:
             raise UnavailableError(unready)
         second = int(self._clock().timestamp())
-        return self._repeats.find(self._repeats.key(raw.parts()), second, self._mirror.generation)
+        return self._repeats.find(key, second, self._mirror.generation)
 
-    async def _decide(self, raw: RawRequest, asked: TokenRequest) -> Answer:
+    async def _decide(self, raw: RawRequest, asked: TokenRequest, key: bytes) -> Answer:
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
         identity = await self._authenticator.authenticate(asked.username, asked.password)
@@ -152,7 +153,7 @@ class TokenServer:
         )
         audit.granted(asked.username, raw.remote, asked.scopes, access, identity.slot.id, issued.token_id)
         answer = Answer("granted" if _in_full(asked.scopes, access) else "reduced", issued.body)
-        self._repeats.keep(self._repeats.key(raw.parts()), int(now.timestamp()), generation, answer)
+        self._repeats.keep(key, int(now.timestamp()), generation, answer)
         return answer
 
     @staticmethod

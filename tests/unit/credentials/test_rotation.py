@@ -1,0 +1,193 @@
+"""The rotation decision: a table of every branch, what it shows of a slot, and the step that publishes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pullpass.api.registrytoken import RegistryTokenSpec
+from pullpass.credentials.record import Record, Slot
+from pullpass.credentials.rotation import (
+    Ended,
+    Make,
+    Publish,
+    Settled,
+    Step,
+    Write,
+    expiry_of_new,
+    next_step,
+    published,
+    state_of,
+)
+
+NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
+M, H, S = timedelta(minutes=1), timedelta(hours=1), timedelta(seconds=1)
+NEVER = timedelta(days=100_000)
+
+
+def spec(expires: datetime | None = None, **passwords: Any) -> RegistryTokenSpec:
+    body: dict[str, Any] = {"scopeMapRef": {"name": "demo"}, "passwords": passwords}
+    return RegistryTokenSpec.model_validate(body | ({"expiresAt": expires} if expires else {}))
+
+
+def slot(age: timedelta, left: timedelta | None = None, until: timedelta | None = None, seed: str = "seed") -> Slot:
+    """A slot by its age, the time left by its dates, and the time until its overlap is over."""
+    return Slot(
+        id=f"{int(age.total_seconds()):06x}",
+        nonce="nonce",
+        seed=seed,
+        hash="hash",
+        created_at=NOW - age,
+        expires_at=None if left is None else NOW + left,
+        valid_until=None if until is None else NOW + until,
+    )
+
+
+def record(one: Slot | None = None, two: Slot | None = None, at: Any = "password1") -> Record:
+    slots: dict[Any, Slot] = {}
+    if one is not None:
+        slots["password1"] = one
+    if two is not None:
+        slots["password2"] = two
+    return Record("uid", "web", "reader", slots, at if at in slots else None)
+
+
+# 3h: replaced after 2h by default, 30m in advance of that at the latest where an overlap holds the other slot.
+ROTATE = spec(lifetime="3h")
+REVOKE = spec(lifetime="3h", onExpiry="Revoke")
+FOREVER = spec()
+
+FRESH = slot(H, 2 * H)
+PENDING = slot(M, 179 * M)
+
+TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
+    "nothing yet": (record(), ROTATE, Make("password1")),
+    "nothing yet, no lifetime": (record(), FOREVER, Make("password1")),
+    "nothing yet, revoke": (record(), REVOKE, Make("password1")),
+    "made, not published": (record(PENDING, at=None), ROTATE, Publish("password1")),
+    "made in the other slot": (record(slot(2 * H, H), PENDING), ROTATE, Publish("password2")),
+    "pending of another seed": (record(FRESH, slot(M, H, seed="old")), ROTATE, Write(record(FRESH))),
+    "pending of another seed, first": (record(slot(M, H, seed="old"), at=None), ROTATE, Write(record())),
+    "pending ended unpublished": (record(slot(3 * H, 0 * S), at=None), ROTATE, Write(record())),
+    "pending ended beside a good one": (record(FRESH, slot(3 * H, -S)), ROTATE, Write(record(FRESH))),
+    "pending ended beside a good one, revoke": (record(FRESH, slot(3 * H, -S)), REVOKE, Write(record(FRESH))),
+    "first ended unpublished, revoke": (record(slot(3 * H, 0 * S), at=None), REVOKE, Ended("password")),
+    "first ended unpublished, lifetime lengthened": (
+        record(slot(H, 0 * S), at=None),
+        REVOKE,
+        Write(record(slot(H, 2 * H), at=None)),
+    ),
+    "first ended unpublished, lifetime taken away": (
+        record(slot(H, 0 * S), at=None),
+        spec(onExpiry="Revoke"),
+        Write(record(slot(H), at=None)),
+    ),
+    "first of two about to end unpublished": (record(slot(3 * H - S, S), at=None), REVOKE, Publish("password1")),
+    "settled": (record(FRESH), ROTATE, Settled(NOW + H, "Rotate")),
+    "settled in the other slot": (record(two=FRESH, at="password2"), ROTATE, Settled(NOW + H, "Rotate")),
+    "settled until the overlap ends": (record(FRESH, slot(3 * H, M, until=M)), ROTATE, Settled(NOW + M, "Retire")),
+    "settled until the token ends": (record(FRESH), spec(NOW + M, lifetime="3h"), Settled(NOW + M, "Expire")),
+    "settled for ever": (record(slot(H)), FOREVER, Settled(None, None)),
+    "settled for ever but for the overlap": (
+        record(slot(H), slot(H, until=M)),
+        FOREVER,
+        Settled(NOW + M, "Retire"),
+    ),
+    "settled, revoke": (record(FRESH), REVOKE, Settled(NOW + 2 * H, "Expire")),
+    "settled, revoke without a lifetime": (record(slot(H)), spec(onExpiry="Revoke"), Settled(None, None)),
+    "about to rotate": (record(slot(2 * H - S, H + S)), ROTATE, Settled(NOW + S, "Rotate")),
+    "rotates": (record(slot(2 * H, H)), ROTATE, Make("password2")),
+    "rotates back": (record(two=slot(2 * H, H), at="password2"), ROTATE, Make("password1")),
+    "rotates by renewBefore": (record(slot(H, 2 * H)), spec(lifetime="3h", renewBefore="2h"), Make("password2")),
+    "ended while nobody looked": (record(slot(4 * H, -H)), ROTATE, Make("password2")),
+    "overlap over": (record(FRESH, slot(3 * H, M, until=0 * S)), ROTATE, Write(record(FRESH))),
+    "both overlaps over": (
+        record(slot(H, H, until=-S), slot(3 * H, M, until=0 * S), at=None),
+        ROTATE,
+        Write(record()),
+    ),
+    "overlap holds the rotation": (
+        record(slot(2 * H, H), slot(5 * H, H, until=M)),
+        ROTATE,
+        Settled(NOW + M, "Retire"),
+    ),
+    "overlap holds the rotation only so long": (
+        record(slot(150 * M, 30 * M), slot(5 * H, H, until=20 * M)),
+        ROTATE,
+        Make("password2"),
+    ),
+    "overlap longer than the password": (
+        record(FRESH, slot(5 * H, NEVER, until=NEVER)),
+        ROTATE,
+        Settled(NOW + 90 * M, "Rotate"),
+    ),
+    "lifetime lengthened": (record(slot(H, H)), ROTATE, Write(record(FRESH))),
+    "lifetime shortened": (record(slot(H, 5 * H)), ROTATE, Write(record(FRESH))),
+    "lifetime shortened below its age: the dates stay": (record(slot(4 * H, 5 * H)), ROTATE, Make("password2")),
+    "lifetime given": (record(slot(H)), ROTATE, Write(record(FRESH))),
+    "lifetime taken away": (record(FRESH), FOREVER, Write(record(slot(H)))),
+    "lifetime shortened, revoke": (record(slot(4 * H, 5 * H)), REVOKE, Write(record(slot(4 * H, -H)))),
+    "another seed": (record(slot(H, 2 * H, seed="old")), ROTATE, Make("password2")),
+    "another seed, no lifetime": (record(slot(H, seed="old")), FOREVER, Make("password2")),
+    "another seed, revoke": (record(slot(H, 2 * H, seed="old")), REVOKE, Make("password2")),
+    "another seed, ended": (record(slot(3 * H, 0 * S, seed="old")), REVOKE, Ended("password")),
+    "another seed waits for the overlap": (
+        record(slot(H, seed="old"), slot(H, until=M)),
+        FOREVER,
+        Settled(NOW + M, "Retire"),
+    ),
+    "password ended": (record(slot(3 * H, 0 * S)), REVOKE, Ended("password")),
+    "token ended": (record(FRESH), spec(NOW, lifetime="3h"), Ended("token")),
+    "token ended, nothing made": (record(), spec(NOW - S), Ended("token")),
+    "token ends later": (record(), spec(NOW + S), Make("password1")),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_next_step(case: str) -> None:
+    before, wanted, step = TABLE[case]
+    assert next_step(before, wanted, "seed", NOW) == step
+
+
+@pytest.mark.parametrize("case", [case for case, (_, _, step) in TABLE.items() if isinstance(step, Write)])
+def test_a_write_leads_on(case: str) -> None:
+    _, wanted, step = TABLE[case]
+    assert isinstance(step, Write)
+    assert next_step(step.record, wanted, "seed", NOW) != step
+
+
+@pytest.mark.parametrize("case", [case for case, (_, _, step) in TABLE.items() if isinstance(step, Settled)])
+def test_settled_is_due_in_the_future(case: str) -> None:
+    _, _, step = TABLE[case]
+    assert isinstance(step, Settled)
+    assert step.due is None or step.due > NOW
+
+
+def test_publishing_begins_the_overlap_of_the_other_slot() -> None:
+    old, new = slot(2 * H, H), PENDING
+    after = published(record(old, new), "password2", spec(lifetime="3h", overlap="10m").passwords, NOW)
+    assert after == record(replace(old, valid_until=NOW + 10 * M), new, at="password2")
+
+
+def test_the_first_publication_retires_nothing() -> None:
+    assert published(record(PENDING, at=None), "password1", ROTATE.passwords, NOW) == record(PENDING)
+
+
+@pytest.mark.parametrize(("policy", "end"), [(ROTATE, NOW + 3 * H), (REVOKE, NOW + 3 * H), (FOREVER, None)])
+def test_the_end_of_a_new_password(policy: RegistryTokenSpec, end: datetime | None) -> None:
+    assert expiry_of_new(policy.passwords, NOW) == end
+
+
+@pytest.mark.parametrize(
+    ("one", "at", "word"),
+    [
+        (FRESH, "password1", "Active"),
+        (FRESH, None, "Pending"),
+        (slot(H, 2 * H, until=M), None, "Retiring"),
+        (slot(H, 2 * H, until=0 * S), None, "Expired"),
+        (slot(H, 0 * S), "password1", "Expired"),
+    ],
+)
+def test_the_word_for_a_slot(one: Slot, at: str | None, word: str) -> None:
+    assert state_of(record(one, at=at), "password1", one, NOW) == word
