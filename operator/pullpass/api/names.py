@@ -12,6 +12,9 @@ PULL_SECRET = "pull-secret"
 CREDENTIAL_RECORD = "credential-record"
 SIGNING_KEY = "signing-key"
 
+SIGNING_SECRET = "pullpass-signing"
+"""The Secret with the signing leaf, in the credentials namespace."""
+
 TOKEN_UID_LABEL = f"{GROUP}/token-uid"
 """UID of the RegistryToken an object belongs to; a name would not tell a token from its successor."""
 TOKEN_ANNOTATION = f"{GROUP}/token"

@@ -27,8 +27,6 @@ from pullpass.signing.certificates import (
     new_leaf,
 )
 
-LEAF_SECRET = "pullpass-signing"
-"""The leaf's Secret in the credentials namespace, where token servers read it."""
 SEED_KEY = "seed"
 SEED_BYTES = 32
 LOOK_AGAIN = timedelta(minutes=10)
@@ -89,7 +87,7 @@ async def _leaf(kube: Kube, settings: Settings, ca: KeyPair, now: datetime) -> K
     namespace = settings.credentials_namespace
     labels = {names.COMPONENT_LABEL: names.SIGNING_KEY}
     secret = await _get_or_create(
-        kube, namespace, LEAF_SECRET, lambda: _files(new_leaf(ca, now)), kind=_TLS, labels=labels
+        kube, namespace, names.SIGNING_SECRET, lambda: _files(new_leaf(ca, now)), kind=_TLS, labels=labels
     )
     try:
         leaf = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
@@ -98,10 +96,10 @@ async def _leaf(kube: Kube, settings: Settings, ca: KeyPair, now: datetime) -> K
         why = "it is due, or of another CA"
     except (CertificateError, SigningKeyError):
         why = "it could not be read"
-    _must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {LEAF_SECRET}.")
+    _must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {names.SIGNING_SECRET}.")
     leaf = new_leaf(ca, now)
     # With the version that was judged: if it changed meanwhile, the next attempt judges it anew.
-    await kube.replace(SECRETS, namespace, LEAF_SECRET, {**secret, "data": _encoded(_files(leaf))})
+    await kube.replace(SECRETS, namespace, names.SIGNING_SECRET, {**secret, "data": _encoded(_files(leaf))})
     logger.info("%s has a new signing key until %s: %s", _where(secret), leaf.not_after.isoformat(), why)
     return leaf
 

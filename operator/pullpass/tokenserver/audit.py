@@ -2,7 +2,7 @@
 why not.
 
 Names the password by its public id only. What came from the client is JSON-escaped, so that nobody can write
-lines of their own.
+lines of their own. A repeated answer (see repeats.py) is no new decision: its line is that of the first.
 """
 
 import json

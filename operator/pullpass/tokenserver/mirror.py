@@ -22,9 +22,6 @@ log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 
-SIGNING_SECRET = "pullpass-signing"
-"""Name of the Secret with the signing leaf."""
-
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -135,7 +132,7 @@ class Mirror:
         leaf."""
         self.generation += 1
         name = obj["metadata"]["name"]
-        if name == SIGNING_SECRET:
+        if name == names.SIGNING_SECRET:
             if type_ != "DELETED":
                 self._take_signer(obj)
             return
@@ -155,7 +152,7 @@ class Mirror:
             data = obj["data"]
             self.signer = Signer(key_pem=base64.b64decode(data["tls.key"]), chain_pem=base64.b64decode(data["tls.crt"]))
         except (KeyError, TypeError, ValueError) as error:
-            log.error("the signing leaf in Secret %s cannot be used (%s)", SIGNING_SECRET, type(error).__name__)
+            log.error("the signing leaf in Secret %s cannot be used (%s)", names.SIGNING_SECRET, type(error).__name__)
 
     def _shared(self, allowed: AllowedNamespaces) -> AllowedNamespaces:
         # Thousands of scope maps are allowed to the same few sets of namespaces.

@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pullpass.api import names
+from pullpass.api.names import SIGNING_SECRET
 from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import LEAF_SECRET, LOOK_AGAIN, SigningKeyError, load_seed, reconcile
+from pullpass.controller.signingkeys import LOOK_AGAIN, SigningKeyError, load_seed, reconcile
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, new_key, new_leaf
@@ -31,7 +32,7 @@ SETTINGS = Settings(
 )
 CA = (SECRETS, "release", "pullpass-ca")
 SEED = (SECRETS, "release", "pullpass-seed")
-LEAF = (SECRETS, "credentials", LEAF_SECRET)
+LEAF = (SECRETS, "credentials", SIGNING_SECRET)
 TRUST = (CONFIG_MAPS, "release", "pullpass-trust")
 
 
@@ -75,7 +76,7 @@ async def test_the_first_time_everything_is_made() -> None:
     assert await reconcile(kube, SETTINGS, NOW) == NOW + LOOK_AGAIN
     assert kube.calls == [
         ("create", "pullpass-ca"),
-        ("create", LEAF_SECRET),
+        ("create", SIGNING_SECRET),
         ("apply", "pullpass-trust"),
     ]
     ca, leaf = pair_of(kube, CA), pair_of(kube, LEAF)
@@ -109,7 +110,7 @@ async def test_the_leaf_is_renewed_in_place_and_its_old_key_stays_published_unti
     due = await reconcile(kube, SETTINGS, NOW + 60 * DAY - LOOK_AGAIN)
     assert due <= NOW + 60 * DAY
     await reconcile(kube, SETTINGS, due)
-    assert kube.calls == [("replace", LEAF_SECRET), ("apply", "pullpass-trust")]
+    assert kube.calls == [("replace", SIGNING_SECRET), ("apply", "pullpass-trust")]
     new = pair_of(kube, LEAF)
     assert kids(kube) == [kid(new), kid(old)]
     assert kube.objects[LEAF]["metadata"]["labels"][names.COMPONENT_LABEL] == names.SIGNING_KEY
