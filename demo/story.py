@@ -92,7 +92,7 @@ class Story:
         end = (datetime.now(UTC) + timedelta(seconds=8)).replace(microsecond=0)
         text = end.strftime("%Y-%m-%dT%H:%M:%SZ")
         terminal.step("The token dies on time", "By the clock: nobody has to do anything, and nothing has to run.")
-        patch = json.dumps({"spec": {"expiresAt": text}})
+        patch = json.dumps({"spec": {"expiresAt": text}}, separators=(",", ":"))
         terminal.run(f"kubectl patch registrytoken hello -n web --type=merge --patch='{patch}'")
         terminal.run(f"{_READ_SECRET} > last.json")
         terminal.run(self._inspect("last.json"))

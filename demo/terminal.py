@@ -36,7 +36,8 @@ class Terminal:
         print(_bold(f"$ {command}"), flush=True)
         done = self._shell(command)
         output = f"{done.stdout}{done.stderr}".rstrip()
-        print("\n".join(f"  {line}" for line in output.splitlines()), flush=True)
+        for line in output.splitlines():
+            print(f"  {line}", flush=True)
         if (done.returncode == 0) != succeeds:
             expected = "to succeed" if succeeds else "to be refused"
             raise StepError(f"expected {expected}, exit status {done.returncode}: {command}\n{output}")

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import time
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,8 @@ CREDENTIALS_NAMESPACE = f"{NAMESPACE}-credentials"
 OPERATOR = f"{NAME}-operator"
 TOKEN_SERVER = f"{NAME}-token-server"
 REGISTRY = f"{NAME}-registry"
+PORT_SECONDS = 60
+"""How long the NodePorts may take to lead to the pods."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,16 @@ class Release:
             self.helm(*command, "--wait", "--timeout=3m", "--values=-", input=self._values(product))
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{self._pods()}") from None
+        # Ready pods come before kube-proxy has led the NodePorts to them.
+        for url in (self.realm.replace("/token", "/readyz"), f"http://{self.registry}/"):
+            _await_answer(url)
 
     def uninstall(self) -> None:
         """Uninstall the release and wait until its pods are gone."""
         self.helm("uninstall", NAME, "--wait", "--timeout=2m")
+        # Helm waits for the Deployments; their pods end after them.
+        pods = ("pod", "-n", NAMESPACE, "-l", f"app.kubernetes.io/instance={NAME}")
+        self.cluster.kubectl("wait", "--for=delete", *pods, "--timeout=60s")
 
     def helm(self, *arguments: str, input: str | None = None) -> str:
         """Run Helm on the release's namespace and return what it prints."""
@@ -97,6 +107,18 @@ class Release:
         pods = kubectl("get", "pods", "-o", "wide", "-n", NAMESPACE, check=False).stdout
         logs = kubectl("logs", *selector, "--prefix", "--tail=15", check=False).stdout
         return f"{pods}{logs}"
+
+
+def _await_answer(url: str) -> None:
+    end = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{url} does not answer: {error}") from None
+            time.sleep(0.2)
 
 
 def _image(reference: str) -> dict[str, str]:

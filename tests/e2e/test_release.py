@@ -12,9 +12,6 @@ KEPT = {
     "namespace/pullpass-system-credentials",
     "customresourcedefinition.apiextensions.k8s.io/registrytokens.pullpass.dev",
     "customresourcedefinition.apiextensions.k8s.io/scopemaps.pullpass.dev",
-    "scopemap.pullpass.dev/repositories-admin",
-    "scopemap.pullpass.dev/repositories-pull",
-    "scopemap.pullpass.dev/repositories-push",
 }
 
 

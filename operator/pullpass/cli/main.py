@@ -48,7 +48,7 @@ def _operator(options: argparse.Namespace) -> int:
     )
     try:
         asyncio.run(process.run(settings))
-    except (KubeError, process.OperatorEndedError) as error:
+    except (KubeError, process.OperatorEndedError, OSError) as error:
         print(f"pullpass operator: {error}", file=sys.stderr)
         return 1
     return 0
@@ -75,7 +75,7 @@ def _token_server(options: argparse.Namespace) -> int:
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(process.run(settings))
-    except (KubeError, ValueError) as error:
+    except (KubeError, ValueError, OSError) as error:
         print(f"pullpass token-server: {error}", file=sys.stderr)
         return 1
     return 0

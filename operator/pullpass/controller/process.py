@@ -7,6 +7,7 @@ too many. If any part ends, the process ends, and its Deployment starts it anew.
 
 import asyncio
 import logging
+import signal
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -54,37 +55,53 @@ async def run(settings: Settings) -> None:
     metrics.TOKENS.set_function(lambda: len(mirror.tokens))
     try:
         async with Kube.connect(settings.kubeconfig) as kube:
-            watching = asyncio.create_task(_watch(mirror, queue, settings))
+            stop, stopped = asyncio.Event(), asyncio.Event()
+            watching = asyncio.create_task(_watch(mirror, queue, settings, stop, stopped))
             leading = asyncio.create_task(_lead(kube, mirror, queue, settings))
-            await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
-            stopped = watching.done() and not watching.cancelled() and watching.exception() is None
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({watching, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            # Work ends first, and the Lease is given back; Kopf would cancel both as tasks that it does not know.
             leading.cancel()
-            watching.cancel()
-            results = await asyncio.gather(leading, watching, return_exceptions=True)
-            if stopped:
+            led, *_ = await asyncio.gather(leading, return_exceptions=True)
+            stopped.set()
+            watched, *_ = await asyncio.gather(watching, return_exceptions=True)
+            if stopping.done():
                 log.info("stopped")
                 return
-            for result in results:
+            stopping.cancel()
+            for result in (led, watched):
                 if isinstance(result, Exception):
                     raise result
-            raise OperatorEndedError("the operator ended without a reason")
+            raise OperatorEndedError("Kopf ended without a reason")
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-async def _watch(mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
-    """Kopf, which also answers the liveness probe and takes the signals to stop."""
-    await kopf.operator(
-        registry=handlers.make_registry(mirror, queue, settings),
-        settings=handlers.make_kopf_settings(),
-        standalone=True,
-        clusterwide=True,
-        # Otherwise Kopf looks the user's name up, and the container's user has none.
-        identity=settings.identity,  # type: ignore[arg-type]
-        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+async def _watch(
+    mirror: Mirror, queue: WorkQueue, settings: Settings, stop: asyncio.Event, stopped: asyncio.Event
+) -> None:
+    """Kopf, which also answers the liveness probe, until `stopped`. A signal to stop sets `stop`."""
+    ready = asyncio.Event()
+    kopf_running = asyncio.create_task(
+        kopf.operator(
+            registry=handlers.make_registry(mirror, queue, settings),
+            settings=handlers.make_kopf_settings(),
+            standalone=True,
+            clusterwide=True,
+            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+            ready_flag=ready,
+            stop_flag=stopped,
+        )
     )
+    getting_ready = asyncio.create_task(ready.wait())
+    await asyncio.wait({kopf_running, getting_ready}, return_when=asyncio.FIRST_COMPLETED)
+    getting_ready.cancel()
+    # Kopf has put its own handlers there, which know nothing of the Lease.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await kopf_running
 
 
 async def _lead(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:

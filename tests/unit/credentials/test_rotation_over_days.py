@@ -8,7 +8,7 @@ from itertools import chain, repeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pullpass.api.registrytoken import Passwords, RegistryTokenSpec, ScopeMapRef
+from pullpass.api.registrytoken import Passwords, RegistryTokenSpec, ScopeMapRef, SlotName
 from pullpass.credentials import rotation
 from pullpass.credentials.record import Record, Slot
 
@@ -107,7 +107,7 @@ class Operator:
                 raise AssertionError(f"{step} for a token that rotates and does not end")
         return None
 
-    def publish(self, slot: rotation.SlotName) -> None:
+    def publish(self, slot: SlotName) -> None:
         nonce = self.record.slots[slot].nonce
         self.standing = nonce
         self.holds()

@@ -1,0 +1,210 @@
+"""An API server in memory: objects with versions, the answers of the real one, and faults where a test wants them."""
+
+import copy
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Literal
+
+from pullpass.kube.client import Conflict, Kube, NotFound, Refused
+from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, Resource
+from tests.unit.controller.jsonpatch import PatchError, apply_patch
+
+Body = dict[str, Any]
+Place = tuple[str, str, str]
+"""Plural, namespace (empty where there is none), name."""
+
+
+class Killed(BaseException):
+    """The process ends here: nothing catches this."""
+
+
+class FakeApi(Kube):
+    """Objects by place. `calls` counts every request, `writes` lists those that changed something."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Place, Body] = {}
+        self.version = 100
+        self.calls = 0
+        self.writes: list[tuple[str, Place]] = []
+        self.watched: list[tuple[str, str, Body]] = []
+        """What a watch tells, in order: type, plural, object."""
+        self.fault: tuple[int, Literal["before", "after"], BaseException] | None = None
+        """At which call to raise, before or after it took effect."""
+        self.refusing: dict[tuple[str, Place], BaseException] = {}
+        """Writes that always fail, by verb and place."""
+        self.before_write: Callable[[str, Place], None] = lambda *_: None
+        """What others do just before a write."""
+        self.after_write: Callable[[], None] = lambda: None
+
+    # what people and controllers do
+
+    def put(self, resource: Resource, body: Body) -> Body:
+        """Creates or changes an object, as somebody else does."""
+        metadata = body["metadata"]
+        place = (resource.plural, metadata.get("namespace", ""), metadata["name"])
+        old = self.objects.get(place)
+        new = copy.deepcopy(body)
+        if old is not None and resource is REGISTRY_TOKENS:
+            new.setdefault("status", old.get("status", {}))
+        self._store(place, new)
+        return copy.deepcopy(self.objects[place])
+
+    def edit(self, resource: Resource, namespace: str, name: str, change: Callable[[Body], None]) -> None:
+        """Changes an object in place."""
+        body = copy.deepcopy(self.objects[resource.plural, namespace, name])
+        change(body)
+        self.put(resource, body)
+
+    def remove(self, resource: Resource, namespace: str, name: str) -> None:
+        """Deletes an object."""
+        body = self.objects.pop((resource.plural, namespace, name))
+        self.version += 1
+        body["metadata"]["resourceVersion"] = str(self.version)
+        self.watched.append(("DELETED", resource.plural, copy.deepcopy(body)))
+
+    def of(self, resource: Resource) -> list[Body]:
+        """All objects of a kind."""
+        return [body for (plural, _, _), body in sorted(self.objects.items()) if plural == resource.plural]
+
+    # requests
+
+    def _arrive(self) -> None:
+        self.calls += 1
+        if self.fault is not None and self.fault[:2] == (self.calls, "before"):
+            raise self.fault[2]
+
+    def _leave(self) -> None:
+        if self.fault is not None and self.fault[:2] == (self.calls, "after"):
+            raise self.fault[2]
+
+    def _writing(self, verb: str, place: Place) -> None:
+        self._arrive()
+        if (verb, place) in self.refusing:
+            raise self.refusing[verb, place]
+        self.before_write(verb, place)
+
+    def _written(self, verb: str, place: Place) -> Body:
+        self.writes.append((verb, place))
+        self.after_write()
+        self._leave()
+        return copy.deepcopy(self.objects[place])
+
+    def _found(self, place: Place) -> Body:
+        if place not in self.objects:
+            raise NotFound(f"{place[0]} {place[2]!r} not found", 404)
+        return self.objects[place]
+
+    def _store(self, place: Place, body: Body) -> bool:
+        old = self.objects.get(place)
+        metadata = body["metadata"]
+        if old is not None:
+            metadata |= {key: old["metadata"][key] for key in ("uid", "resourceVersion", "generation")}
+            if body == old:
+                return False
+            metadata["generation"] += body.get("spec") != old.get("spec")
+        self.version += 1
+        metadata["resourceVersion"] = str(self.version)
+        metadata.setdefault("uid", f"uid-{self.version}")
+        metadata.setdefault("generation", 1)
+        self.objects[place] = body
+        self.watched.append(("ADDED" if old is None else "MODIFIED", place[0], copy.deepcopy(body)))
+        return True
+
+    @staticmethod
+    def _preconditions(body: Body, old: Body | None) -> None:
+        for key in ("uid", "resourceVersion"):
+            if key in body["metadata"] and (old is None or old["metadata"][key] != body["metadata"][key]):
+                raise Conflict(f"precondition failed: {key}", 409)
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        self._arrive()
+        body = copy.deepcopy(self._found((resource.plural, namespace or "", name)))
+        self._leave()
+        return body
+
+    async def list_page(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        limit: int = 500,
+        continue_: str | None = None,
+    ) -> Body:
+        self._arrive()
+        self._leave()
+        return {"metadata": {}, "items": [b for b in self.of(resource) if _matches(b, namespace, label_selector)]}
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
+    ) -> AsyncIterator[Body]:
+        for item in (await self.list_page(resource, namespace, label_selector=label_selector))["items"]:
+            yield copy.deepcopy(item)
+
+    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        place = (resource.plural, namespace or "", body["metadata"]["name"])
+        self._writing("create", place)
+        if resource is not EVENTS and namespace and (NAMESPACES.plural, "", namespace) not in self.objects:
+            raise NotFound(f"namespaces {namespace!r} not found", 404)
+        if place in self.objects:
+            raise Conflict(f"{place[0]} {place[2]!r} already exists", 409)
+        self._store(place, copy.deepcopy(body))
+        return self._written("create", place)
+
+    async def replace(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body:
+        place = (resource.plural, namespace or "", name)
+        self._writing("replace", place)
+        self._preconditions(body, self._found(place))
+        self._store(place, copy.deepcopy(body))
+        return self._written("replace", place)
+
+    async def apply(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Body,
+        *,
+        subresource: str | None = None,
+        force: bool = True,
+    ) -> Body:
+        place = (resource.plural, namespace or "", name)
+        self._writing("apply", place)
+        old = self._found(place) if subresource else self.objects.get(place)
+        self._preconditions(body, old)
+        if subresource == "status":
+            new = copy.deepcopy(old) or {}
+            new["status"] = copy.deepcopy(body["status"])
+        else:
+            if old is not None and not force:
+                raise Conflict("another manager holds a field", 409)
+            new = copy.deepcopy(body)
+        self._store(place, new)
+        return self._written("apply", place)
+
+    async def json_patch(
+        self, resource: Resource, namespace: str | None, name: str, operations: Sequence[Body]
+    ) -> Body:
+        place = (resource.plural, namespace or "", name)
+        self._writing("patch", place)
+        try:
+            new = apply_patch(self._found(place), operations)
+        except PatchError:
+            raise Refused("the patch does not fit", 422) from None
+        self._store(place, new)
+        return self._written("patch", place)
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
+        place = (resource.plural, namespace or "", name)
+        self._writing("delete", place)
+        if place in self.objects and self.objects[place]["metadata"]["uid"] == uid:
+            self.remove(resource, place[1], name)
+            self.writes.append(("delete", place))
+            self.after_write()
+        self._leave()
+
+
+def _matches(body: Body, namespace: str | None, selector: str | None) -> bool:
+    if namespace is not None and body["metadata"].get("namespace") != namespace:
+        return False
+    key, _, value = (selector or "").partition("=")
+    return not selector or (body["metadata"].get("labels") or {}).get(key) == value

@@ -1,0 +1,289 @@
+"""The work queue under clocks that tests turn."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullpass.controller import queue as module
+from pullpass.controller.queue import FIRST_BACKOFF, LAST_BACKOFF, Key, WorkQueue
+
+START = datetime(2027, 3, 1, 12, tzinfo=UTC)
+A, B, C = (Key("token", "web", name) for name in "abc")
+
+
+class Clocks:
+    """A wall clock and a monotonic one."""
+
+    def __init__(self) -> None:
+        self.wall = START
+        self.seconds = 1000.0
+        self.jitter = 1.0
+
+    def queue(self) -> WorkQueue:
+        return WorkQueue(now=lambda: self.wall, monotonic=lambda: self.seconds, jitter=lambda: self.jitter)
+
+    def forward(self, seconds: float) -> None:
+        self.wall += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+async def ready(queue: WorkQueue) -> Key | None:
+    """The next key, or None where a worker would have to wait."""
+    getting = asyncio.create_task(queue.get())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if getting.done():
+        return getting.result()
+    getting.cancel()
+    await asyncio.gather(getting, return_exceptions=True)
+    return None
+
+
+async def test_keys_come_in_the_order_they_were_added_and_once(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for key in (A, B, A, A, C, B):
+        queue.add(key)
+    assert len(queue) == 3
+    assert [await ready(queue) for _ in range(4)] == [A, B, C, None]
+    assert len(queue) == 3
+    for key in (A, B, C):
+        queue.done(key)
+    assert len(queue) == 0
+    assert await ready(queue) is None
+
+
+async def test_a_key_that_is_worked_on_runs_again_afterwards_and_once(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A)
+    assert await ready(queue) == A
+    queue.add(A)
+    queue.add(A)
+    assert await ready(queue) is None, "two workers would have the same key"
+    queue.done(A)
+    assert await ready(queue) == A
+    queue.done(A)
+    assert await ready(queue) is None
+
+
+async def test_news_of_a_failed_key_do_not_wait_for_the_backoff(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A)
+    await ready(queue)
+    queue.add(A)
+    queue.failed(A)
+    assert await ready(queue) == A
+
+
+async def test_who_waits_is_woken(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    waiting = [asyncio.create_task(queue.get()) for _ in range(2)]
+    await asyncio.sleep(0)
+    queue.add(A)
+    queue.add(B)
+    assert {await task for task in waiting} == {A, B}
+
+
+async def test_backoff_doubles_up_to_a_limit_and_starts_anew(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    delays = []
+    queue.add(A)
+    for _ in range(15):
+        assert await ready(queue) == A
+        delays.append(queue.failed(A))
+        clocks.forward(delays[-1] - 0.01)
+        assert await ready(queue) is None
+        clocks.forward(0.01)
+    assert delays[:4] == [FIRST_BACKOFF * factor for factor in (1, 2, 4, 8)]
+    assert delays == sorted(delays)
+    assert delays[-1] == delays[-2] == LAST_BACKOFF
+    assert await ready(queue) == A
+    queue.done(A)
+    queue.add(A)
+    await ready(queue)
+    assert queue.failed(A) == FIRST_BACKOFF
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 2000))
+def test_jitter_takes_up_to_half(jitter: float, failures: int) -> None:
+    clocks = Clocks()
+    clocks.jitter = jitter
+    queue = clocks.queue()
+    queue._failures[A] = failures
+    full = min(FIRST_BACKOFF * 2.0 ** min(failures, 100), LAST_BACKOFF)
+    assert full / 2 <= queue.failed(A) < full
+
+
+async def test_keys_back_off_apart(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for key in (A, A, A, B):
+        queue.add(key)
+        await ready(queue)
+        last = queue.failed(key)
+    assert last == FIRST_BACKOFF
+
+
+async def test_a_server_that_asks_for_more_time_gets_it(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A)
+    await ready(queue)
+    assert queue.failed(A, at_least=30) == 30
+    clocks.forward(29.9)
+    assert await ready(queue) is None
+    clocks.forward(0.1)
+    assert await ready(queue) == A
+
+
+async def test_a_backoff_does_not_follow_the_wall_clock(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add_after(A, 10)
+    clocks.wall += timedelta(days=1)
+    assert await ready(queue) is None
+    clocks.wall -= timedelta(days=2)
+    clocks.seconds += 10
+    assert await ready(queue) == A
+
+
+async def test_due_keys_come_when_their_time_has_come(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.set_due(B, START + timedelta(seconds=20))
+    queue.set_due(A, START + timedelta(seconds=10))
+    assert await ready(queue) is None
+    clocks.forward(10)
+    assert [await ready(queue), await ready(queue)] == [A, None]
+    clocks.forward(10)
+    assert [await ready(queue), await ready(queue)] == [B, None]
+
+
+async def test_what_is_overdue_comes_at_once(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.set_due(A, START - timedelta(days=1))
+    assert await ready(queue) == A
+
+
+@pytest.mark.parametrize(
+    ("dues", "comes"),
+    [
+        ([10, 20], [20]),
+        ([20, 10], [10]),
+        ([10, 10], [10]),
+        ([10, None], []),
+        ([10, 20, 10], [10]),
+        ([10, None, 30], [30]),
+    ],
+)
+async def test_a_due_time_replaces_the_one_before(clocks: Clocks, dues: list[int | None], comes: list[int]) -> None:
+    queue = clocks.queue()
+    for due in dues:
+        queue.set_due(A, None if due is None else START + timedelta(seconds=due))
+    seen = []
+    for second in range(0, 50, 5):
+        if await ready(queue) == A:
+            seen.append(second)
+            queue.done(A)
+        clocks.forward(5)
+    assert seen == comes
+
+
+async def test_a_due_time_comes_again_once_it_is_set_again(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for _ in range(2):
+        queue.set_due(A, START)
+        assert await ready(queue) == A
+        queue.done(A)
+
+
+async def test_a_due_key_that_is_worked_on_runs_again(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A)
+    assert await ready(queue) == A
+    queue.set_due(A, START)
+    assert await ready(queue) is None
+    queue.done(A)
+    assert await ready(queue) == A
+
+
+async def test_the_wall_clock_may_jump(clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOCK_CHECK", 0.0)
+    queue = clocks.queue()
+    queue.set_due(A, START + timedelta(days=30))
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    clocks.wall -= timedelta(days=365)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    clocks.wall += timedelta(days=365 + 31)
+    assert await waiting == A
+
+
+async def test_nobody_sleeps_longer_than_needed(clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+    real = asyncio.timeout
+
+    def timeout(seconds: float | None) -> asyncio.Timeout:
+        asked.append(seconds)
+        return real(None)
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    queue = clocks.queue()
+    assert await ready(queue) is None
+    assert asked == [None]
+    queue.set_due(A, START + timedelta(hours=1))
+    await ready(queue)
+    assert asked[-1] == module.CLOCK_CHECK, "a wall clock that jumps is noticed"
+    queue.set_due(B, START + timedelta(seconds=4))
+    await ready(queue)
+    assert asked[-1] == 4
+    queue.add_after(C, 3)
+    await ready(queue)
+    assert asked[-1] == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "get", "done", "failed", "due", "tick"]), st.integers(0, 2))))
+def test_nothing_is_lost_and_nothing_runs_twice_at_once(steps: list[tuple[str, int]]) -> None:
+    async def run() -> None:
+        clocks = Clocks()
+        queue = clocks.queue()
+        running: set[Key] = set()
+        owed: set[Key] = set()
+        for step, number in steps:
+            key = (A, B, C)[number]
+            if step == "add":
+                queue.add(key)
+                owed.add(key)
+            elif step == "due":
+                queue.set_due(key, clocks.wall + timedelta(seconds=5))
+                owed.add(key)
+            elif step == "tick":
+                clocks.forward(7 * number)
+            elif step == "get":
+                got = await ready(queue)
+                if got is not None:
+                    assert got not in running
+                    running.add(got)
+                    owed.discard(got)
+            elif key in running:
+                running.discard(key)
+                if step == "done":
+                    queue.done(key)
+                else:
+                    queue.failed(key)
+                    owed.add(key)
+        for key in running:
+            queue.done(key)
+        clocks.forward(LAST_BACKOFF * 2)
+        left = set()
+        while (got := await ready(queue)) is not None:
+            left.add(got)
+            queue.done(got)
+        assert owed <= left
+
+    asyncio.run(run())

@@ -1,0 +1,269 @@
+"""A cluster in memory with an operator that can be restarted, and the promises that are checked at every write."""
+
+import base64
+import functools
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pullpass.api import names
+from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.mirror import Mirror
+from pullpass.controller.orphans import Orphans
+from pullpass.controller.queue import Key
+from pullpass.controller.reconcile import Outcome, TokenReconciler
+from pullpass.controller.settings import Settings
+from pullpass.credentials import hashing
+from pullpass.credentials.password import Password, parse
+from pullpass.credentials.record import Record, Slot
+from pullpass.kube.client import KubeError
+from pullpass.kube.resources import (
+    EVENTS,
+    NAMESPACES,
+    REGISTRY_TOKENS,
+    SCOPE_MAPS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+)
+from tests.unit.controller.fake_api import Body, FakeApi, Killed
+
+START = datetime(2027, 3, 1, 12, tzinfo=UTC)
+SEED = b"seed of the test, 32 bytes long."
+KEY = Key("token", "web", "reader")
+SETTINGS = Settings(
+    namespace="release",
+    credentials_namespace="credentials",
+    identity="pod-1",
+    registry_hosts=("registry.example", "registry.example:5000"),
+    service="registry",
+    token_server_service="tokens",
+    bcrypt_cost=4,
+)
+
+checked = functools.cache(hashing.check)
+
+
+class Servers(TokenServers):
+    """Token servers that know the record at once, and let in what it lets in."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.refusing = False
+        self.logins: list[tuple[str, str]] = []
+
+    async def accept(self, username: str, password: Password) -> None:
+        self.world.api.calls += 1
+        self.world.maybe_killed("before")
+        self.logins.append((username, password.id))
+        split = names.split_username(username)
+        assert split is not None
+        token = self.world.api.objects["registrytokens", split[0], split[1]]
+        if self.refusing or not self.world.lets_in(token["metadata"]["uid"], password.text):
+            raise NotAcceptedError("token server 10.0.0.1:8080 does not accept the new password yet (HTTP 401)")
+        self.world.maybe_killed("after")
+
+
+class World:
+    """Namespaces `web` and `staging` (which consents), ScopeMap `demo`, and what a test adds."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.api = FakeApi()
+        self.api.after_write = self.holds
+        self.servers = Servers(self)
+        self.seed = SEED
+        self.woken: list[Key] = []
+        self.texts: set[str] = set()
+        """Every secret text that has ever existed."""
+        self.nonces: list[str] = []
+        """Nonces of all passwords that were made, in order."""
+        self.uids: dict[tuple[str, str], set[str]] = {}
+        """UIDs that each pull secret has had."""
+        self.errors: list[str] = []
+        for name, accepts in (("web", ""), ("staging", "other, web"), ("credentials", ""), ("release", "")):
+            self.namespace(name, accepts)
+        self.scope_map()
+        for namespace in ("web", "staging"):
+            self.account(namespace, "default")
+        self.restart()
+
+    # what people write
+
+    def namespace(self, name: str, accepts: str = "", labels: dict[str, str] | None = None) -> None:
+        annotations = {names.ACCEPT_ANNOTATION: accepts} if accepts else {}
+        self.api.put(NAMESPACES, {"metadata": {"name": name, "labels": labels or {}, "annotations": annotations}})
+
+    def scope_map(self, allowed: dict[str, Any] | None = None) -> None:
+        spec = {
+            "rules": [{"repositories": ["demo/nginx"], "actions": ["content/read"]}],
+            "allowedNamespaces": allowed or {"from": "All"},
+        }
+        self.api.put(SCOPE_MAPS, {"metadata": {"name": "demo"}, "spec": spec})
+
+    def account(self, namespace: str, name: str, *secrets: str) -> None:
+        body: Body = {"metadata": {"namespace": namespace, "name": name}}
+        if secrets:
+            body["imagePullSecrets"] = [{"name": secret} for secret in secrets]
+        self.api.put(SERVICE_ACCOUNTS, body)
+
+    def token(self, namespace: str = "web", name: str = "reader", **spec: Any) -> str:
+        """Creates or changes a token; returns its UID."""
+        body = {"metadata": {"namespace": namespace, "name": name}, "spec": {"scopeMapRef": {"name": "demo"}} | spec}
+        return str(self.api.put(REGISTRY_TOKENS, body)["metadata"]["uid"])
+
+    # the operator
+
+    def restart(self) -> None:
+        """A new process: all it knows is what the API server lists."""
+        self.mirror = Mirror()
+        self.delivered = len(self.api.watched)
+        for (plural, _, _), body in self.api.objects.items():
+            self._observe(None, plural, body)
+        self.tokens = TokenReconciler(
+            self.api, self.mirror, SETTINGS, self.servers, self.seed, self.woken.append, now=lambda: self.now
+        )
+        self.orphans = Orphans(self.api, self.mirror, SETTINGS)
+
+    def deliver(self) -> set[Key]:
+        """The watches tell what they have not told yet; returns the keys that are queued for it."""
+        keys: set[Key] = set()
+        for type_, plural, body in self.api.watched[self.delivered :]:
+            keys |= self._observe(type_, plural, body)
+        self.delivered = len(self.api.watched)
+        return keys
+
+    def _observe(self, type_: str | None, plural: str, body: Body) -> set[Key]:
+        observers: dict[str, Callable[[str | None, Body], set[Key]]] = {
+            "registrytokens": self.mirror.observe_token,
+            "scopemaps": self.mirror.observe_scope_map,
+            "namespaces": self.mirror.observe_namespace,
+            "serviceaccounts": self.mirror.observe_service_account,
+            "secrets": lambda t, b: self.mirror.observe_secret(t, b, SETTINGS.credentials_namespace),
+        }
+        managed = (body["metadata"].get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+        if plural not in observers or (plural == "secrets" and not managed):
+            return set()
+        return observers[plural](type_, body)
+
+    async def work(self, key: Key = KEY, *, watch: bool = True, rounds: int = 20) -> Outcome:
+        """Works on a key as the queue does, again and again until it is done; the watch may lag all the while."""
+        outcome = Outcome()
+        for _ in range(rounds):
+            if watch:
+                self.deliver()
+            self.woken.clear()
+            try:
+                outcome = await self.tokens.reconcile(key)
+            except KubeError as error:
+                self.errors.append(f"{error!r} {error}")
+                continue
+            if outcome.retry is None and key not in self.woken:
+                break
+        if watch:
+            self.deliver()
+        return outcome
+
+    async def sweep(self, uid: str) -> None:
+        self.deliver()
+        await self.orphans.sweep(uid)
+
+    def maybe_killed(self, when: str) -> None:
+        if self.api.fault is not None and self.api.fault[:2] == (self.api.calls, when):
+            raise self.api.fault[2]
+
+    # what is so
+
+    def record_of(self, uid: str) -> Record:
+        return Record.from_secret(self.api.objects["secrets", "credentials", names.record_name(uid)])
+
+    def lets_in(self, uid: str, text: str) -> bool:
+        """Whether a token server lets the password in by the record as it is now."""
+        password = parse(text)
+        assert password is not None
+        slots = [slot for slot in self.record_of(uid).slots.values() if slot.id == password.id]
+        return any(checked(text, slot.hash) and slot.valid_at(self.now) for slot in slots)
+
+    def slot(self, uid: str, name: Any) -> Slot:
+        return self.record_of(uid).slots[name]
+
+    def pull_secrets(self) -> dict[tuple[str, str], Body]:
+        return {
+            (body["metadata"]["namespace"], body["metadata"]["name"]): body
+            for body in self.api.of(SECRETS)
+            if body.get("type") == names.PULL_SECRET_TYPE
+            and (body["metadata"].get("labels") or {}).get(names.COMPONENT_LABEL) == names.PULL_SECRET
+        }
+
+    def passwords(self) -> dict[tuple[str, str], str]:
+        """What stands in the pull secrets."""
+        return {place: password_in(body) for place, body in self.pull_secrets().items()}
+
+    def entries(self, namespace: str = "web", name: str = "default") -> list[str]:
+        account = self.api.objects["serviceaccounts", namespace, name]
+        return [entry["name"] for entry in account.get("imagePullSecrets", [])]
+
+    def status(self, namespace: str = "web", name: str = "reader") -> Body:
+        status: Body = self.api.objects["registrytokens", namespace, name].get("status", {})
+        return status
+
+    def condition(self, type_: str = "Ready") -> tuple[str, str]:
+        found = [c for c in self.status().get("conditions", []) if c["type"] == type_]
+        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+    def events(self) -> list[str]:
+        return [body["reason"] for body in self.api.of(EVENTS)]
+
+    # what always holds
+
+    def holds(self) -> None:
+        """Promise 1, and the collection of all that must not be told."""
+        for body in self.api.of(SECRETS):
+            if body.get("type") != "pullpass.dev/credential-record":
+                continue
+            for slot in Record.from_secret(body).slots.values():
+                self.texts |= {slot.hash, slot.nonce}
+                if slot.nonce not in self.nonces:
+                    self.nonces.append(slot.nonce)
+        for place, body in self.pull_secrets().items():
+            self.uids.setdefault(place, set()).add(body["metadata"]["uid"])
+            text = password_in(body)
+            self.texts |= {text, text[15:47], base64.b64encode(text.encode()).decode().rstrip("=")}
+            self.texts.add(
+                json.loads(base64.b64decode(body["data"][".dockerconfigjson"]))["auths"]["registry.example"]["auth"]
+            )
+            uid = body["metadata"]["labels"][names.TOKEN_UID_LABEL]
+            if uid not in {token["metadata"]["uid"] for token in self.api.of(REGISTRY_TOKENS)}:
+                continue
+            assert self.lets_in(uid, text), f"what stands in {place} is not accepted"
+
+    def told(self) -> str:
+        """All that people and other programs can read without being allowed to read Secrets."""
+        public = [body for (plural, _, _), body in self.api.objects.items() if plural != "secrets"]
+        bare = [body["metadata"] for body in self.api.of(SECRETS)]
+        watched = [body for _, plural, body in self.api.watched if plural != "secrets"]
+        return json.dumps([public, bare, watched]) + "".join(self.errors) + repr(vars(self.mirror))
+
+    def assert_secret(self, log: str) -> None:
+        """Promise 3: none of the secret texts stands in the log or in anything told."""
+        assert self.texts
+        told = log + self.told()
+        seeds = {SEED.decode(), SEED.hex(), base64.b64encode(SEED).decode(), repr(SEED)}
+        leaks = [text for text in self.texts | seeds if text in told]
+        assert not leaks, f"{len(leaks)} secret texts were told"
+
+
+def password_in(secret: Body) -> str:
+    """The password in a pull secret, the same in every form it has there."""
+    config = json.loads(base64.b64decode(secret["data"][names.PULL_SECRET_KEY]))["auths"]
+    (entry,) = {json.dumps(entry, sort_keys=True) for entry in config.values()}
+    content = json.loads(entry)
+    assert base64.b64decode(content["auth"]).decode() == f"{content['username']}:{content['password']}"
+    return str(content["password"])
+
+
+def hours(count: float) -> timedelta:
+    return timedelta(hours=count)
+
+
+__all__ = ["KEY", "SEED", "SETTINGS", "START", "Killed", "World", "hours", "password_in"]
