@@ -1,5 +1,6 @@
 """`python -m demo`: pullpass on a cluster of its own, from the first token to its end, in one terminal."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -101,8 +102,9 @@ def _try_out(running: cluster.Cluster, keep: bool) -> None:
         print(f"To stop it:\n\n  python -m tests.cluster down --name {NAME}\n")
         return
     print("Ctrl-C stops everything.")
-    while True:
-        time.sleep(3600)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 def _stop() -> None:

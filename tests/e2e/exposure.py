@@ -61,7 +61,8 @@ class Exposure:
 
     def keep(self, namespace: str) -> None:
         """Keep the objects of a namespace that is about to be deleted."""
-        for kind, found in self._objects(namespace, ("events", "registrytokens", "serviceaccounts", "pods")):
+        kinds = ("events", "registrytokens", "serviceaccounts", "pods", "secrets")
+        for kind, found in self._objects(namespace, kinds):
             self.texts.append(Text(f"{namespace}: {kind}", json.dumps(found)))
 
     def everything(self) -> Iterator[Text]:
@@ -76,14 +77,12 @@ class Exposure:
                 yield Text(f"previous log of {pod}", done.stdout)
         listing = self._cluster.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
         for kind, found in self._objects(None, tuple(listing)):
-            if kind == "secrets":
-                found = [_without_data(secret) for secret in found]  # noqa: PLW2901
             yield Text(f"all {kind}", json.dumps(found))
-        for kind, found in self._objects(CREDENTIALS_NAMESPACE, ("secrets",)):
-            for secret in found:
-                for key, value in secret.get("data", {}).items():
-                    text = base64.b64decode(value).decode(errors="replace")
-                    yield Text(f"{kind} {secret['metadata']['name']}, {key}", text)
+        get = ("get", "secrets", "-n", CREDENTIALS_NAMESPACE, "-o", "json")
+        for secret in json.loads(self._cluster.kubectl(*get).stdout)["items"]:
+            for key, value in secret.get("data", {}).items():
+                text = base64.b64decode(value).decode(errors="replace")
+                yield Text(f"secrets {secret['metadata']['name']}, {key}", text)
 
     def logs(self) -> Iterator[Text]:
         """The logs of the product's pods, those that are gone included."""
@@ -131,8 +130,7 @@ class Exposure:
         for kind in kinds:
             done = self._cluster.kubectl("get", kind, *where, "-o", "json", check=False)
             if done.returncode == 0:
-                yield kind, json.loads(done.stdout)["items"]
-
-
-def _without_data(secret: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in secret.items() if key != "data"}
+                found = json.loads(done.stdout)["items"]
+                if kind == "secrets":
+                    found = [{key: secret[key] for key in secret if key != "data"} for secret in found]
+                yield kind, found

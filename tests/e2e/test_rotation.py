@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.install import Release
 from tests.e2e.exposure import Exposure
 from tests.e2e.tenant import Tenant, time_of
-from tests.e2e.tokens import Credentials
+from tests.e2e.tokens import Credentials, pull_status
 from tests.e2e.waiting import until
 
 GRACE = timedelta(seconds=1)
@@ -89,9 +89,15 @@ def expiry(tenant: Tenant, image: str) -> None:
     tenant.token("ending", "read", expiresAt=end.strftime("%Y-%m-%dT%H:%M:%SZ"))
     tenant.ready("ending")
     only = tenant.credentials("ending-pull")
+    out = tenant.login(only, "repository:team/app:pull")
+    assert out.expires_at is not None
+    assert out.expires_at <= end
+    assert pull_status(tenant.release.registry, image, out.token) == 200
     dies_at(tenant, only, end)
     until(lambda: "TokenExpired" in tenant.reasons("ending").values(), "the status says so")
     assert tenant.credentials("ending-pull") == only  # whenRevoked: Keep
+    # What was handed out before is over as well, for a registry that allows clocks to differ by a minute.
+    until(lambda: pull_status(tenant.release.registry, image, out.token) == 401, "its access token dies", timeout=75)
 
 
 def dies_at(tenant: Tenant, credentials: Credentials, end: datetime) -> None:

@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -32,6 +33,8 @@ class Answer:
 
     status: int
     access: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    token: str = field(default="", repr=False)
+    expires_at: datetime | None = None
 
     @property
     def accepted(self) -> bool:
@@ -47,7 +50,7 @@ def login(realm: str, credentials: Credentials, *scopes: str) -> Answer:
     while True:
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
-                return Answer(answer.status, _access(json.load(answer)["token"]))
+                return _granted(answer.status, json.load(answer)["token"])
         except urllib.error.HTTPError as error:
             with error:
                 if error.code not in (502, 503):
@@ -59,7 +62,21 @@ def login(realm: str, credentials: Credentials, *scopes: str) -> Answer:
         time.sleep(0.1)
 
 
-def _access(access_token: str) -> dict[str, frozenset[str]]:
+def pull_status(registry: str, image: str, access_token: str) -> int:
+    """What the registry answers to a pull of `repository:tag` with this access token."""
+    name, _, tag = image.partition(":")
+    headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/vnd.oci.image.manifest.v1+json"}
+    request = urllib.request.Request(f"http://{registry}/v2/{name}/manifests/{tag}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def _granted(status: int, access_token: str) -> Answer:
     body = access_token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return {entry["name"]: frozenset(entry["actions"]) for entry in claims["access"]}
+    access = {entry["name"]: frozenset(entry["actions"]) for entry in claims["access"]}
+    return Answer(status, access, access_token, datetime.fromtimestamp(claims["exp"], UTC))

@@ -90,6 +90,8 @@ async def _watch(
             settings=handlers.make_kopf_settings(),
             standalone=True,
             clusterwide=True,
+            # Otherwise Kopf looks up the name of its user, and in the container that user has none.
+            identity=settings.identity,  # type: ignore[arg-type]
             liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
             ready_flag=ready,
             stop_flag=stopped,

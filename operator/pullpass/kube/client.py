@@ -61,9 +61,10 @@ def _error(method: str, path: str, status: int, body: bytes, retry_after: str | 
         said = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
         said = f"HTTP {status}"
-    # An admission message may quote the object it refused, so for Secrets only the status is repeated.
-    if "/secrets" in path and status not in (403, 404, 409):
-        said = f"HTTP {status}"
+    # An admission message may quote the object it refused, so for Secrets it is not repeated.
+    if "/secrets" in path:
+        said = said.partition(" denied ")[0] + " denied it" if " denied " in said else said
+        said = said if status in (403, 404, 409) else f"HTTP {status}"
     message = f"{method} {path}: {said}"
     if status == 404:
         return NotFound(message, status)

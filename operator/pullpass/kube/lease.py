@@ -21,11 +21,16 @@ LEASE_SECONDS = 15
 RENEW_SECONDS = 10
 RETRY_SECONDS = 3
 CALL_SECONDS = 3
-"""A call that hangs must not carry a leader past the end of its lease."""
+HOLD_SECONDS = 13
+"""After so long without a renewal the work is cancelled, whatever the election waits for: another replica counts
+LEASE_SECONDS from when it sees the last renewal, which is later than when that was sent."""
 
 
 class _Lock(LeaseLock):
     """The library's lock, with a time limit, and with every failure told as it expects."""
+
+    renewed = 0.0
+    """Event loop time at which the last write that succeeded was sent."""
 
     async def get(self, name: str, namespace: str) -> Any:
         try:
@@ -42,13 +47,16 @@ class _Lock(LeaseLock):
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         return await self._limited(super().update(name, namespace, updated_record))
 
-    @staticmethod
-    async def _limited(call: Awaitable[Any]) -> bool:
+    async def _limited(self, call: Awaitable[Any]) -> bool:
+        start = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return bool(await call)
+                done = bool(await call)
         except (ApiException, TimeoutError, aiohttp.ClientError, OSError):
             return False
+        if done:
+            self.renewed = start
+        return done
 
 
 async def lead(
@@ -82,7 +90,9 @@ async def lead(
             return "lost"
         log.info("holding Lease %s/%s", namespace, name)
         working = asyncio.create_task(_run(work))
-        await asyncio.wait({working, election}, return_when=asyncio.FIRST_COMPLETED)
+        loop = asyncio.get_running_loop()
+        while not working.done() and not election.done() and (left := lock.renewed + HOLD_SECONDS - loop.time()) > 0:
+            await asyncio.wait({working, election}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
             return "ended"
