@@ -36,7 +36,7 @@ def main() -> int:
             try:
                 Story(terminal, f"localhost:{running.registry_port}").tell()
             except StepError as error:
-                print(f"\nThe demo failed in step {terminal.title}: {error}", file=sys.stderr)
+                print(f"\nThe demo failed in step {terminal.title}\n{error}\n\n{_situation(terminal)}", file=sys.stderr)
                 return 1
             print("\nAll of it was as told.")
             kept = keep
@@ -86,6 +86,14 @@ def _publish(running: cluster.Cluster, release: Release, directory: Path) -> Non
         raise RuntimeError(f"skopeo copy: {done.stderr}")
 
 
+def _situation(terminal: Terminal) -> str:
+    """What a person would look at first after a failure."""
+    objects = terminal.quietly("kubectl get scopemaps,registrytokens,pods --all-namespaces")
+    form = "-o custom-columns=NAMESPACE:.metadata.namespace,REASON:.reason,MESSAGE:.message"
+    events = terminal.quietly(f"kubectl get events --all-namespaces --field-selector=type=Warning {form}")
+    return f"{objects}\n\n{events}"
+
+
 def _try_out(running: cluster.Cluster, keep: bool) -> None:
     """Leave it running, or stay until Ctrl-C where somebody can press it."""
     in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -99,7 +107,7 @@ def _try_out(running: cluster.Cluster, keep: bool) -> None:
         f'  kubectl patch registrytoken hello -n web --type=merge --patch=\'{{"spec":{{"expiresAt":null}}}}\'\n'
     )
     if keep:
-        print(f"To stop it:\n\n  python -m tests.cluster down --name {NAME}\n")
+        print(f"To stop it:\n\n  {sys.executable} -m tests.cluster down --name {NAME}\n")
         return
     print("Ctrl-C stops everything.")
     with contextlib.suppress(KeyboardInterrupt):

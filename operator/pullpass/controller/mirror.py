@@ -6,7 +6,7 @@ may arrive after the watch has told of a later change, or of the deletion.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ class StoredRecord:
     """A credential record and the version it was read at; `record` is None where it cannot be read."""
 
     record: Record | None
+    namespace: str
     uid: str
     resource_version: str
 
@@ -214,7 +215,9 @@ class Mirror:
             record: Record | None = Record.from_secret(body)
         except ValueError:
             record = None
-        self.records[token_uid] = StoredRecord(record, metadata["uid"], metadata["resourceVersion"])
+        self.records[token_uid] = StoredRecord(
+            record, metadata["namespace"], metadata["uid"], metadata["resourceVersion"]
+        )
         return self.keys_of(token_uid)
 
     def _observe_pull_secret(self, type_: str | None, body: Body) -> set[Key]:
@@ -258,27 +261,27 @@ class Mirror:
             return set()
         return keys
 
-    def has(self, plural: str, body: Body) -> bool:
-        """Whether an object that the API server lists has been seen. Secrets that concern nobody count as seen."""
-        metadata = body["metadata"]
-        uid, name, namespace = metadata["uid"], metadata["name"], metadata.get("namespace", "")
-        token_uid = (metadata.get("labels") or {}).get(names.TOKEN_UID_LABEL)
-        known: Any
+    def known(self, plural: str) -> Iterator[Body]:
+        """What is known of one kind, each with only the metadata that tells it from others."""
         if plural == "registrytokens":
-            known = self.tokens.get(Key("token", namespace, name))
+            for token in self.tokens.values():
+                yield _stub(token.namespace, token.name, token)
         elif plural == "scopemaps":
-            known = self.scope_maps.get(name)
+            for name, scope_map in self.scope_maps.items():
+                yield _stub("", name, scope_map)
         elif plural == "namespaces":
-            known = self.namespaces.get(name)
+            for name, namespace in self.namespaces.items():
+                yield _stub("", name, namespace)
         elif plural == "serviceaccounts":
-            known = self.service_accounts.get(namespace, {}).get(name)
-        elif PullSecret.read(body) is not None:
-            known = self.pull_secrets.get((namespace, name))
-        elif token_uid is not None and name == names.record_name(token_uid):
-            known = self.records.get(token_uid)
-        else:
-            return True
-        return known is not None and known.uid == uid
+            for accounts in self.service_accounts.values():
+                for account in accounts.values():
+                    yield _stub(account.namespace, account.name, account)
+        elif plural == "secrets":
+            for secret in self.pull_secrets.values():
+                yield _stub(secret.namespace, secret.name, secret, names.PULL_SECRET, secret.token_uid)
+            for token_uid, record in self.records.items():
+                name = names.record_name(token_uid)
+                yield _stub(record.namespace, name, record, names.CREDENTIAL_RECORD, token_uid)
 
     def every_key(self) -> Iterable[Key]:
         """All tokens, and the rests of all that are no more: what a new leader looks at."""
@@ -288,6 +291,13 @@ class Mirror:
         for uid in uids:
             if uid not in self.tokens_by_uid:
                 yield Key("orphan", name=uid)
+
+
+def _stub(namespace: str, name: str, known: Any, component: str = "", token_uid: str = "") -> Body:
+    metadata = {"namespace": namespace, "name": name, "uid": known.uid, "resourceVersion": known.resource_version}
+    if component:
+        metadata["labels"] = {names.COMPONENT_LABEL: component, names.TOKEN_UID_LABEL: token_uid}
+    return {"metadata": metadata}
 
 
 def _map_name(token: Token) -> str:

@@ -11,36 +11,31 @@ import signal
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import kopf
 from prometheus_client import start_http_server
 
-from pullpass.api import names
 from pullpass.controller import handlers, metrics, signingkeys
 from pullpass.controller.acceptance import TokenServers
 from pullpass.controller.mirror import Mirror
 from pullpass.controller.orphans import Orphans
 from pullpass.controller.queue import Key, WorkQueue
 from pullpass.controller.reconcile import TokenReconciler
+from pullpass.controller.resync import resync
 from pullpass.controller.settings import Settings
 from pullpass.controller.signingkeys import SigningKeyError
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
 from pullpass.kube.lease import lead
-from pullpass.kube.resources import (
-    NAMESPACES,
-    REGISTRY_TOKENS,
-    SCOPE_MAPS,
-    SECRETS,
-    SERVICE_ACCOUNTS,
-    Resource,
-)
 
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "pullpass-operator"
-SYNC_CHECK_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+RESYNC = timedelta(minutes=10)
+"""How long a deletion that Kopf's watch has lost goes unnoticed."""
 SIGNING_KEYS = Key("signing-keys")
+MIRROR = Key("resync")
 
 
 class OperatorEndedError(Exception):
@@ -122,12 +117,13 @@ async def _lead(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings
 
 async def _work(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
     seed = await _keys(kube, settings)
-    await _synced(kube, mirror)
+    await _synced(kube, mirror, settings)
     log.info("in charge of %d tokens", len(mirror.tokens))
     async with TokenServers.connect(kube, settings) as token_servers:
         tokens = TokenReconciler(kube, mirror, settings, token_servers, seed, queue.add)
         orphans = Orphans(kube, mirror, settings)
         queue.add(SIGNING_KEYS)
+        queue.set_due(MIRROR, datetime.now(UTC) + RESYNC)
         for key in list(mirror.every_key()):
             queue.add(key)
 
@@ -139,6 +135,10 @@ async def _work(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings
                     raise _AgainError(outcome.retry)
             elif key.kind == "orphan":
                 await orphans.sweep(key.name)
+            elif key.kind == "resync":
+                for found in await resync(kube, mirror, settings.credentials_namespace):
+                    queue.add(found)
+                queue.set_due(key, datetime.now(UTC) + RESYNC)
             else:
                 queue.set_due(key, await signingkeys.reconcile(kube, settings, datetime.now(UTC)))
 
@@ -197,27 +197,16 @@ async def _keys(kube: Kube, settings: Settings) -> bytes:
             return await signingkeys.load_seed(kube, settings)
         except (Conflict, Unavailable, SigningKeyError) as error:
             log.warning("keys: %s", error)
-            await asyncio.sleep(SYNC_CHECK_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _synced(kube: Kube, mirror: Mirror) -> None:
+async def _synced(kube: Kube, mirror: Mirror, settings: Settings) -> None:
     """Returns once the mirror has everything that the API server lists."""
-    known: list[tuple[Resource, str | None]] = [
-        (NAMESPACES, None),
-        (SCOPE_MAPS, None),
-        (REGISTRY_TOKENS, None),
-        (SERVICE_ACCOUNTS, None),
-        (SECRETS, names.MANAGED_SELECTOR),
-    ]
-    for resource, selector in known:
-        while True:
-            try:
-                missing = 0
-                async for body in kube.list(resource, label_selector=selector):
-                    missing += not mirror.has(resource.plural, body)
-            except (Gone, Unavailable) as error:
-                log.warning("waiting for the API server: %s", error)
-                missing = 1
-            if not missing:
-                break
-            await asyncio.sleep(SYNC_CHECK_SECONDS)
+    while True:
+        try:
+            await resync(kube, mirror, settings.credentials_namespace)
+        except (Gone, Unavailable) as error:
+            log.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return

@@ -20,9 +20,9 @@ CLOCK_CHECK = 10.0
 
 
 class Key(NamedTuple):
-    """What is to be looked at: a RegistryToken, the rests of a deleted one (by UID), or the signing keys."""
+    """What is to be looked at: a RegistryToken, the rests of one (by its UID), the signing keys, or the mirror."""
 
-    kind: Literal["token", "orphan", "signing-keys"]
+    kind: Literal["token", "orphan", "signing-keys", "resync"]
     namespace: str = ""
     name: str = ""
 

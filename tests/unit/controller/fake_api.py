@@ -132,7 +132,10 @@ class FakeApi(Kube):
     ) -> Body:
         self._arrive()
         self._leave()
-        return {"metadata": {}, "items": [b for b in self.of(resource) if _matches(b, namespace, label_selector)]}
+        return {
+            "metadata": {"resourceVersion": str(self.version)},
+            "items": [b for b in self.of(resource) if _matches(b, namespace, label_selector)],
+        }
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None

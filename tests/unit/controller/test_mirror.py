@@ -316,29 +316,6 @@ def test_secrets_of_the_credentials_namespace() -> None:
     assert "uid-9" not in mirror.records
 
 
-@pytest.mark.parametrize(
-    ("plural", "kind", "body"),
-    [
-        ("registrytokens", "token", token(1)),
-        ("scopemaps", "scopemap", scope_map(1)),
-        ("namespaces", "namespace", namespace(1)),
-        ("serviceaccounts", "account", account(1)),
-        ("secrets", "secret", pull_secret(1)),
-        ("secrets", "record", record(1)),
-    ],
-)
-def test_what_is_listed_has_been_seen_or_not(plural: str, kind: str, body: dict[str, Any]) -> None:
-    mirror = Mirror()
-    assert not mirror.has(plural, body)
-    observe(mirror, ("ADDED", kind, body))
-    assert mirror.has(plural, body)
-    assert not mirror.has(plural, {**body, "metadata": body["metadata"] | {"uid": "another"}})
-
-
-def test_a_secret_that_concerns_nobody_counts_as_seen() -> None:
-    assert Mirror().has("secrets", {"metadata": meta("foreign", 1)})
-
-
 def test_a_token_without_a_readable_spec_is_known_all_the_same() -> None:
     mirror = Mirror()
     body = {"metadata": meta("reader", 1), "spec": {"scopeMapRef": None, "pullSecret": None}}

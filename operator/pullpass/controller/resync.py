@@ -1,0 +1,63 @@
+"""Brings the mirror to what the API server lists: once before the first decision, and from time to time after that.
+
+Before a decision, because half of the facts make a write too many. Later, because Kopf's watch loses deletions: after
+a position that got too old it lists anew and tells only of what is there.
+"""
+
+from collections.abc import Callable
+
+from pullpass.api import names
+from pullpass.controller.mirror import DELETED, Body, Mirror
+from pullpass.controller.queue import Key
+from pullpass.kube.client import Kube
+from pullpass.kube.resources import (
+    NAMESPACES,
+    REGISTRY_TOKENS,
+    SCOPE_MAPS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
+
+Observe = Callable[[str | None, Body], set[Key]]
+
+
+async def resync(kube: Kube, mirror: Mirror, credentials_namespace: str) -> set[Key]:
+    """Returns the keys that may have something to do. Only reads. Raises a KubeError, and may be called again."""
+
+    def observe_secret(type_: str | None, body: Body) -> set[Key]:
+        return mirror.observe_secret(type_, body, credentials_namespace)
+
+    kinds: list[tuple[Resource, str | None, Observe]] = [
+        (NAMESPACES, None, mirror.observe_namespace),
+        (SCOPE_MAPS, None, mirror.observe_scope_map),
+        (REGISTRY_TOKENS, None, mirror.observe_token),
+        (SERVICE_ACCOUNTS, None, mirror.observe_service_account),
+        (SECRETS, names.MANAGED_SELECTOR, observe_secret),
+    ]
+    keys: set[Key] = set()
+    for resource, selector, observe in kinds:
+        keys |= await _compare(kube, mirror, resource, selector, observe)
+    return keys
+
+
+async def _compare(kube: Kube, mirror: Mirror, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
+    keys: set[Key] = set()
+    listed: set[tuple[str, str]] = set()
+    position: str | None = None
+    while True:
+        page = await kube.list_page(resource, label_selector=selector, continue_=position)
+        for body in page.get("items") or []:
+            listed.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
+            keys |= observe("MODIFIED", body)
+        position = page["metadata"].get("continue") or None
+        if position is None:
+            break
+    version = page["metadata"]["resourceVersion"]
+    for stub in list(mirror.known(resource.plural)):
+        metadata = stub["metadata"]
+        # What is newer than the list was made after it, or changed, and so was there.
+        gone = (metadata["namespace"], metadata["name"]) not in listed
+        if gone and int(metadata["resourceVersion"]) <= int(version):
+            keys |= observe(DELETED, {"metadata": {**metadata, "resourceVersion": version}})
+    return keys

@@ -1,0 +1,127 @@
+"""The mirror comes to agree with what the API server lists, whatever the watches lost."""
+
+from typing import Any
+
+import pytest
+
+from pullpass.controller.mirror import Mirror
+from pullpass.controller.queue import Key
+from pullpass.controller.resync import resync
+from pullpass.kube.client import Unavailable
+from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS, Resource
+from tests.unit.controller.world import KEY, World
+
+PULL_SECRET = ("web", "reader-pull")
+
+
+def lose(world: World) -> None:
+    """What the watches have not told yet, they never will."""
+    world.delivered = len(world.api.watched)
+
+
+async def settled() -> World:
+    world = World()
+    world.token(pullSecret={"serviceAccounts": ["default"], "namespaces": ["staging"]})
+    await world.work()
+    assert world.condition() == ("True", "Ready")
+    return world
+
+
+def everything(mirror: Mirror) -> dict[str, Any]:
+    parts = ("tokens", "tokens_by_uid", "scope_maps", "namespaces", "records", "pull_secrets")
+    state: dict[str, Any] = {part: dict(getattr(mirror, part)) for part in parts}
+    for part in ("tokens_by_map", "tokens_by_target", "secrets_of", "entries_of", "service_accounts"):
+        state[part] = {key: value for key, value in getattr(mirror, part).items() if value}
+    return state
+
+
+async def test_an_empty_mirror_learns_everything() -> None:
+    world = await settled()
+    mirror = Mirror()
+    keys = await resync(world.api, mirror, "credentials")
+    assert everything(mirror) == everything(world.mirror)
+    assert KEY in keys
+
+
+async def test_a_mirror_that_knows_all_has_nothing_to_do() -> None:
+    world = await settled()
+    world.deliver()
+    before = everything(world.mirror)
+    writes = len(world.api.writes)
+    assert await resync(world.api, world.mirror, "credentials") == set()
+    assert everything(world.mirror) == before
+    assert len(world.api.writes) == writes
+
+
+async def test_a_pull_secret_whose_deletion_was_lost_is_made_again() -> None:
+    world = await settled()
+    world.api.remove(SECRETS, *PULL_SECRET)
+    lose(world)
+    await world.work()
+    assert PULL_SECRET not in world.pull_secrets()
+    assert KEY in await resync(world.api, world.mirror, "credentials")
+    await world.work()
+    assert PULL_SECRET in world.pull_secrets()
+
+
+async def test_the_rests_of_a_token_whose_deletion_was_lost_are_swept() -> None:
+    world = await settled()
+    uid = world.mirror.tokens[KEY].uid
+    world.api.remove(REGISTRY_TOKENS, "web", "reader")
+    lose(world)
+    keys = await resync(world.api, world.mirror, "credentials")
+    assert Key("orphan", name=uid) in keys
+    await world.sweep(uid)
+    assert world.pull_secrets() == {}
+    assert uid not in {record.split("rt-")[-1] for _, _, record in world.api.objects}
+
+
+@pytest.mark.parametrize(
+    ("resource", "namespace", "name", "part"),
+    [
+        (SCOPE_MAPS, "", "demo", "scope_maps"),
+        (NAMESPACES, "", "staging", "namespaces"),
+        (SERVICE_ACCOUNTS, "staging", "default", "service_accounts"),
+        (SECRETS, "credentials", "rt-", "records"),
+    ],
+)
+async def test_a_lost_deletion_of_each_kind_is_noticed(
+    resource: Resource, namespace: str, name: str, part: str
+) -> None:
+    world = await settled()
+    if name == "rt-":
+        name += world.mirror.tokens[KEY].uid
+    world.api.remove(resource, namespace, name)
+    lose(world)
+    before = everything(world.mirror)[part]
+    assert KEY in await resync(world.api, world.mirror, "credentials")
+    assert len(str(everything(world.mirror)[part])) < len(str(before))
+
+
+async def test_what_was_made_after_the_list_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await settled()
+    listing = world.api.list_page
+
+    async def list_then_make(resource: Resource, *args: Any, **more: Any) -> Any:
+        page = await listing(resource, *args, **more)
+        if resource is REGISTRY_TOKENS:
+            world.token(name="late")
+            world.deliver()
+        return page
+
+    monkeypatch.setattr(world.api, "list_page", list_then_make)
+    await resync(world.api, world.mirror, "credentials")
+    assert Key("token", "web", "late") in world.mirror.tokens
+
+
+async def test_a_failed_list_changes_nothing_that_is_not_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await settled()
+    before = everything(world.mirror)
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise Unavailable("no answer", 503)
+
+    monkeypatch.setattr(world.api, "list_page", fail)
+    with pytest.raises(Unavailable):
+        await resync(world.api, world.mirror, "credentials")
+    assert everything(world.mirror) == before
