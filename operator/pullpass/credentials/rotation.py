@@ -89,7 +89,9 @@ def _of_current(record: Record, name: SlotName, spec: RegistryTokenSpec, seed: s
         return dated
     if policy.on_expiry == "Revoke" and expires_at is not None and expires_at <= now:
         return Ended("password")
-    rotate_at = _rotation_time(record, policy, expires_at, None if current.seed == seed else now)
+    # Under Revoke access ends with this password, so one of a lost seed is not replaced: its successor would live on.
+    lost = current.seed != seed and (policy.on_expiry == "Rotate" or expires_at is None)
+    rotate_at = _rotation_time(record, policy, expires_at, now if lost else None)
     if rotate_at is not None and rotate_at <= now:
         # The dates of the current password stay: it must work until the new one is published.
         return Make(_idle(record))

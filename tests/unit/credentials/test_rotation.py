@@ -130,7 +130,12 @@ TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
     "lifetime shortened, revoke": (record(slot(4 * H, 5 * H)), REVOKE, Write(record(slot(4 * H, -H)))),
     "another seed": (record(slot(H, 2 * H, seed="old")), ROTATE, Make("password2")),
     "another seed, no lifetime": (record(slot(H, seed="old")), FOREVER, Make("password2")),
-    "another seed, revoke": (record(slot(H, 2 * H, seed="old")), REVOKE, Make("password2")),
+    "another seed, revoke": (record(slot(H, 2 * H, seed="old")), REVOKE, Settled(NOW + 2 * H, "Expire")),
+    "another seed, revoke without an end": (
+        record(slot(H, seed="old")),
+        spec(onExpiry="Revoke"),
+        Make("password2"),
+    ),
     "another seed, ended": (record(slot(3 * H, 0 * S, seed="old")), REVOKE, Ended("password")),
     "another seed waits for the overlap": (
         record(slot(H, seed="old"), slot(H, until=M)),
