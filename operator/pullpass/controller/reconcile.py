@@ -9,33 +9,33 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pullpass.api import names
 from pullpass.api.conditions import Reason
-from pullpass.api.registrytoken import RegistryTokenSpec, SlotName
-from pullpass.api.scopemap import ScopeMapSpec
+from pullpass.api.registrytoken import SlotName
 from pullpass.controller import decide as d
-from pullpass.controller import pullsecrets, serviceaccounts, status
+from pullpass.controller import serviceaccounts
 from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.gather import Gatherer
 from pullpass.controller.mirror import Mirror, Token
 from pullpass.controller.pullsecrets import PullSecret, Wanted
 from pullpass.controller.queue import Key
+from pullpass.controller.report import Reporter
 from pullpass.controller.serviceaccounts import ServiceAccount
 from pullpass.controller.settings import Settings
 from pullpass.controller.status import Problem
 from pullpass.credentials import hashing, rotation
 from pullpass.credentials import password as passwords
 from pullpass.credentials.record import Record, Slot
-from pullpass.kube import events
 from pullpass.kube.client import Conflict, Kube, NotFound, Refused
-from pullpass.kube.resources import REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
+from pullpass.kube.resources import SECRETS, SERVICE_ACCOUNTS
 
 log = logging.getLogger(__name__)
 
+ASK_AGAIN = timedelta(seconds=15)
+"""How long a new password waits at most for token servers to be asked again, whatever the back-off has grown to."""
 MAX_ROUNDS = 10
 """Decisions in one go; a rotation takes three or four."""
 
@@ -72,7 +72,8 @@ class TokenReconciler:
         self._settings = settings
         self._token_servers = token_servers
         self._seed = seed
-        self._seed_id = passwords.seed_id(seed)
+        self._gatherer = Gatherer(mirror, settings, seed)
+        self._reporter = Reporter(kube, mirror, settings.identity, wake, now)
         self._wake = wake
         self._now = now
 
@@ -82,95 +83,25 @@ class TokenReconciler:
         if token is None or token.deleting:
             return Outcome()
         for _ in range(MAX_ROUNDS):
-            facts = self._gather(token)
+            facts = self._gatherer.facts(token)
             plan = d.decide(facts, self._now())
             problems: list[Problem] = []
             try:
                 for action in plan.actions:
                     await self._act(facts, action, problems)
             except NotAcceptedError as error:
-                await self._write_status(facts, plan, problems, str(error))
-                return Outcome(retry=str(error))
+                await self._reporter.status(facts, plan, problems, str(error))
+                return Outcome(due=self._now() + ASK_AGAIN, retry=str(error))
             if not plan.again:
-                await self._write_status(facts if not plan.actions else self._gather(token), plan, problems, None)
+                await self._reporter.status(
+                    facts if not plan.actions else self._gatherer.facts(token), plan, problems, None
+                )
                 retry = problems[0].message if problems else None
                 return Outcome(due=plan.due, retry=retry)
             if problems:
-                await self._write_status(self._gather(token), plan, problems, None)
+                await self._reporter.status(self._gatherer.facts(token), plan, problems, None)
                 return Outcome(retry=problems[0].message)
         return Outcome(retry="the token does not settle")
-
-    # gather
-
-    def _gather(self, token: Token) -> d.Facts:
-        mirror = self._mirror
-        token = mirror.tokens.get(token.key, token)
-        try:
-            spec = RegistryTokenSpec.model_validate(token.spec)
-        except ValidationError:
-            spec = None
-        stored = mirror.records.get(token.uid)
-        record = stored.record if stored is not None and stored.record is not None else None
-        if record is None:
-            record = Record(token_uid=token.uid, namespace=token.namespace, name=token.name)
-        return d.Facts(
-            token=token,
-            spec=spec,
-            scope_map=self._scope_map(spec),
-            namespace=mirror.namespaces.get(token.namespace),
-            record=record,
-            targets=tuple(self._targets(token, spec)) if spec is not None else (),
-            secrets=tuple(mirror.pull_secrets[place] for place in sorted(mirror.secrets_of.get(token.uid, ()))),
-            entries=tuple(
-                mirror.service_accounts[namespace][name]
-                for namespace, name in sorted(mirror.entries_of.get(token.uid, ()))
-            ),
-            seed=self._seed_id,
-            digests={
-                name: pullsecrets.digest(self._content(token, slot))
-                for name, slot in record.slots.items()
-                if slot.seed == self._seed_id
-            },
-        )
-
-    def _scope_map(self, spec: RegistryTokenSpec | None) -> ScopeMapSpec | Literal["missing", "invalid"]:
-        stored = self._mirror.scope_maps.get(spec.scope_map_ref.name) if spec is not None else None
-        if stored is None:
-            return "missing"
-        try:
-            return ScopeMapSpec.model_validate(stored.spec)
-        except ValidationError:
-            return "invalid"
-
-    def _targets(self, token: Token, spec: RegistryTokenSpec) -> list[d.Target]:
-        targets = []
-        for namespace in token.target_namespaces():
-            seen = self._mirror.namespaces.get(namespace)
-            wanted = Wanted(
-                namespace=namespace,
-                name=spec.pull_secret_name(token.name),
-                token_namespace=token.namespace,
-                token_name=token.name,
-                token_uid=token.uid,
-                retain=spec.pull_secret.deletion_policy == "Retain",
-            )
-            targets.append(
-                d.Target(
-                    wanted=wanted,
-                    namespace=seen,
-                    consents=namespace == token.namespace or (seen is not None and token.namespace in seen.accepts),
-                    secret=self._mirror.pull_secrets.get((namespace, wanted.name)),
-                    service_accounts=self._mirror.service_accounts.get(namespace, {}),
-                )
-            )
-        return targets
-
-    def _password(self, token: Token, slot: Slot) -> passwords.Password:
-        return passwords.derive(self._seed, token.uid, slot.nonce, slot.id)
-
-    def _content(self, token: Token, slot: Slot) -> str:
-        username = names.username(token.namespace, token.name)
-        return pullsecrets.content(self._settings.registry_hosts, username, self._password(token, slot))
 
     # act
 
@@ -188,7 +119,7 @@ class TokenReconciler:
             case d.AwaitAcceptance(slot):
                 await self._confirm_record(token)
                 username = names.username(token.namespace, token.name)
-                await self._token_servers.accept(username, self._password(token, facts.record.slots[slot]))
+                await self._token_servers.accept(username, self._gatherer.password(token, facts.record.slots[slot]))
             case d.WritePullSecret(wanted, slot):
                 await self._write_pull_secret(facts, wanted, slot, problems)
             case d.MarkPublished(slot):
@@ -226,7 +157,7 @@ class TokenReconciler:
         made = Slot(
             id=id_,
             nonce=nonce,
-            seed=self._seed_id,
+            seed=self._gatherer.seed_id,
             hash=hash_,
             created_at=now,
             expires_at=rotation.expiry_of_new(facts.spec.passwords, now),
@@ -285,7 +216,7 @@ class TokenReconciler:
                     )
                 )
                 return
-        body = wanted.body(self._content(facts.token, facts.record.slots[slot]))
+        body = wanted.body(self._gatherer.content(facts.token, facts.record.slots[slot]))
         if live is not None:
             # The same object is changed in place: to a node, a Secret made anew is a stranger.
             body["metadata"] |= {
@@ -318,67 +249,17 @@ class TokenReconciler:
         problems[:] = [problem for problem in problems if problem.reason is Reason.WRITE_REFUSED and refused]
         id_ = facts.record.slots[slot].id
         if before is None:
-            await self._event(facts.token, "Normal", "PasswordPublished", f"password {id_} published in {slot}")
+            await self._reporter.event(
+                facts.token, "Normal", "PasswordPublished", f"password {id_} published in {slot}"
+            )
         else:
             old = facts.record.slots[before].id
-            await self._event(
+            await self._reporter.event(
                 facts.token,
                 "Normal",
                 "PasswordRotated",
                 f"password {id_} in {slot} replaces {old} in {before}",
             )
-
-    # status
-
-    async def _write_status(self, facts: d.Facts, plan: d.Plan, problems: list[Problem], waiting: str | None) -> None:
-        token = facts.token
-        wanted = status.build(facts, plan, problems, waiting, self._now().replace(microsecond=0))
-        if wanted == token.status:
-            return
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": "RegistryToken",
-            "metadata": {"name": token.name, "namespace": token.namespace, "uid": token.uid},
-            "status": wanted,
-        }
-        try:
-            answer = await self._kube.apply(REGISTRY_TOKENS, token.namespace, token.name, body, subresource="status")
-        except (NotFound, Conflict):
-            return  # deleted meanwhile, or made anew: the watch brings the news
-        self._mirror.observe_token("MODIFIED", answer)
-        if int(answer["metadata"].get("generation", 0)) != token.generation:
-            self._wake(token.key)
-        old, new = status.ready_reason(token.status), status.ready_reason(wanted)
-        if old[:2] != new[:2]:
-            type_: Literal["Normal", "Warning"] = "Normal" if new[0] == "True" else "Warning"
-            if new[0] != "Unknown":
-                await self._event(token, type_, new[1], new[2])
-
-    async def _event(self, token: Token, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
-        log.log(
-            logging.INFO if type_ == "Normal" else logging.WARNING,
-            "%s: token %s/%s: %s",
-            reason,
-            token.namespace,
-            token.name,
-            note,
-        )
-        await events.post(
-            self._kube,
-            regarding={
-                "apiVersion": names.API_VERSION,
-                "kind": "RegistryToken",
-                "namespace": token.namespace,
-                "name": token.name,
-                "uid": token.uid,
-            },
-            instance=self._settings.identity,
-            type_=type_,
-            reason=reason,
-            action="Reconcile",
-            note=note,
-            now=self._now(),
-        )
 
 
 def _body_of(secret: PullSecret) -> dict[str, Any]:

@@ -233,7 +233,7 @@ async def test_a_mirror_that_lags_publishes_no_old_password(world: World) -> Non
     rotated = world.passwords()
     # A former leader that knows nothing of it wakes up.
     world.restart()
-    world.tokens._mirror = stale
+    world.tokens = world.reconciler(stale)
     await world.work(watch=False)
     assert world.passwords() == rotated
     assert world.record_of(uid).published == "password2"
@@ -251,12 +251,12 @@ async def test_a_mirror_that_lags_takes_no_pull_secret_back(world: World) -> Non
     rotated = world.passwords()
     # A former leader hears of the pull secrets, of the record not yet.
     world.restart()
-    world.tokens._mirror = stale
+    former = world.reconciler(stale)
     for type_, plural, body in world.api.watched[seen:]:
         if plural == "secrets" and body["metadata"]["namespace"] != "credentials":
             stale.observe_secret(type_, body, "credentials")
     with pytest.raises(Conflict):
-        await world.tokens.reconcile(KEY)
+        await former.reconcile(KEY)
     assert world.passwords() == rotated
 
 

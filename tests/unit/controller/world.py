@@ -120,10 +120,14 @@ class World:
         self.delivered = len(self.api.watched)
         for (plural, _, _), body in self.api.objects.items():
             self._observe(None, plural, body)
-        self.tokens = TokenReconciler(
-            self.api, self.mirror, SETTINGS, self.servers, self.seed, self.woken.append, now=lambda: self.now
-        )
+        self.tokens = self.reconciler(self.mirror)
         self.orphans = Orphans(self.api, self.mirror, SETTINGS)
+
+    def reconciler(self, mirror: Mirror) -> TokenReconciler:
+        """One that decides on what this mirror has."""
+        return TokenReconciler(
+            self.api, mirror, SETTINGS, self.servers, self.seed, self.woken.append, now=lambda: self.now
+        )
 
     def deliver(self) -> set[Key]:
         """The watches tell what they have not told yet; returns the keys that are queued for it."""
