@@ -104,12 +104,15 @@ def test_sweeping_takes_the_rests_and_leaves_the_running(state: Path) -> None:
 @pytest.mark.controlplane
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_start_that_is_cut_off(state: Path, number: signal.Signals) -> None:
+    # Where the tests themselves run in the background of a shell, Ctrl-C is ignored, and a child would inherit that.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     launcher = subprocess.Popen(
         [sys.executable, "-m", "tests.cluster", "up", "--control-plane", "--name", "cut"],
         cwd=places.ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    signal.signal(signal.SIGINT, inherited)
     pid_file = places.cluster("cut") / "pids/kube-apiserver.pid"
     processes.wait_until(pid_file.exists, "the API server was started", timeout=30)
     launcher.send_signal(number)
