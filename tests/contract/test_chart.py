@@ -491,16 +491,16 @@ def test_operator_has_no_more_than_this(helm: Helm) -> None:
     assert rights == {
         (None, "scopemaps", ()): read,
         (None, "registrytokens", ()): read,
-        (None, "registrytokens/status", ()): {"get", "patch"},
+        (None, "registrytokens/status", ()): {"patch"},
         (None, "namespaces", ()): read,
         (None, "serviceaccounts", ()): read | {"patch"},
         (None, "secrets", ()): read | {"create", "update", "patch", "delete"},
-        (None, "events", ()): {"create", "patch"},
+        (None, "events", ()): {"create"},
         (NAMESPACE, "leases", ()): {"create"},
-        (NAMESPACE, "leases", ("pullpass-operator",)): {"get", "update", "patch"},
+        (NAMESPACE, "leases", ("pullpass-operator",)): {"get", "update"},
         (NAMESPACE, "configmaps", ()): {"create"},
-        (NAMESPACE, "configmaps", ("pullpass-trust",)): {"get", "update", "patch"},
-        (NAMESPACE, "endpointslices", ()): read,
+        (NAMESPACE, "configmaps", ("pullpass-trust",)): {"get", "patch"},
+        (NAMESPACE, "endpointslices", ()): {"list"},
     }
 
 

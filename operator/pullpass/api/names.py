@@ -1,5 +1,7 @@
 """Names that users and other programs see: groups, labels, annotations, object names."""
 
+import re
+
 GROUP = "pullpass.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -37,10 +39,16 @@ def username(namespace: str, name: str) -> str:
     return f"{namespace}.{name}"
 
 
-def split_username(text: str) -> tuple[str, str] | None:
-    """The namespace and name behind a login name, or None where it cannot be one of ours."""
-    namespace, dot, name = text.partition(".")
-    return (namespace, name) if namespace and dot and name else None
+_TOKEN = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)/([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?)")
+
+
+def split_token(text: str) -> tuple[str, str] | None:
+    """The namespace and name in an annotation of the form `<namespace>/<name>`, or None where it is not one.
+
+    Whoever may write Secrets in a namespace can write that annotation, and it ends up in URLs and messages.
+    """
+    match = _TOKEN.fullmatch(text)
+    return (match[1], match[3]) if match else None
 
 
 def record_name(token_uid: str) -> str:

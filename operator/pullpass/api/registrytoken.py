@@ -21,7 +21,6 @@ from pullpass.api.fields import (
     rules,
 )
 
-MINIMUM_LIFETIME = timedelta(minutes=1)
 DEFAULT_OVERLAP = timedelta(hours=1)
 
 OVERLAP_TOO_LONG = (

@@ -5,6 +5,7 @@ That is its credential record, its pull secrets in other namespaces, and its ent
 
 import logging
 
+from pullpass.api import names
 from pullpass.controller import serviceaccounts
 from pullpass.controller.mirror import Mirror
 from pullpass.controller.settings import Settings
@@ -37,7 +38,9 @@ class Orphans:
         if token_uid in mirror.tokens_by_uid or await self._lives(token_uid, places):
             return
         if stored is not None:
-            await self._kube.delete(SECRETS, self._settings.credentials_namespace, f"rt-{token_uid}", uid=stored.uid)
+            await self._kube.delete(
+                SECRETS, self._settings.credentials_namespace, names.record_name(token_uid), uid=stored.uid
+            )
         for secret in going:
             await self._kube.delete(SECRETS, secret.namespace, secret.name, uid=secret.uid)
         for namespace, name in accounts:
@@ -47,11 +50,11 @@ class Orphans:
     async def _lives(self, token_uid: str, places: set[str]) -> bool:
         """Asks the API server itself: the mirror may lag, and a deletion cannot be taken back."""
         for place in sorted(places):
-            namespace, _, name = place.partition("/")
-            if not namespace or not name:
+            split = names.split_token(place)
+            if split is None:
                 continue
             try:
-                token = await self._kube.get(REGISTRY_TOKENS, namespace, name)
+                token = await self._kube.get(REGISTRY_TOKENS, *split)
             except NotFound:
                 continue
             if token["metadata"]["uid"] == token_uid:

@@ -21,7 +21,7 @@ class PullSecret:
     resource_version: str
     token_uid: str
     token: str
-    """`<namespace>/<name>` of the RegistryToken it was made for."""
+    """`<namespace>/<name>` of the RegistryToken it was made for; empty where the annotation does not have that form."""
     owners: tuple[str, ...]
     """UIDs of its owner references."""
     retained: bool
@@ -40,13 +40,14 @@ class PullSecret:
             or names.TOKEN_UID_LABEL not in labels
         ):
             return None
+        token = annotations.get(names.TOKEN_ANNOTATION, "")
         return cls(
             namespace=metadata["namespace"],
             name=metadata["name"],
             uid=metadata["uid"],
             resource_version=metadata["resourceVersion"],
             token_uid=labels[names.TOKEN_UID_LABEL],
-            token=annotations.get(names.TOKEN_ANNOTATION, ""),
+            token=token if names.split_token(token) else "",
             owners=tuple(o["uid"] for o in metadata.get("ownerReferences") or []),
             retained=annotations.get(names.DELETION_POLICY_ANNOTATION) == "Retain",
             digest=digest((body.get("data") or {}).get(names.PULL_SECRET_KEY, "")),

@@ -206,7 +206,11 @@ class TokenReconciler:
         if live is not None:
             secret = PullSecret.read(live)
             if secret is None or not wanted.owns(secret):
-                whose = f"belongs to RegistryToken {secret.token}" if secret else "was not made by pullpass"
+                whose = (
+                    f"belongs to RegistryToken {secret.token}"
+                    if secret is not None and secret.token
+                    else "was not made by pullpass"
+                )
                 problems.append(
                     Problem(
                         wanted.namespace,

@@ -4,11 +4,14 @@ The list is atomic, so it is changed by a JSON patch that holds for one resource
 annotation says which entries are ours; all others are kept as they are, in their order.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pullpass.api import names
+
+_UID = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class ServiceAccount:
 
 
 def _parse(text: str) -> dict[str, str]:
-    pairs = (entry.partition("=") for entry in text.split(",") if entry)
-    return {secret: uid for secret, _, uid in pairs if secret and uid}
+    # Whoever may write ServiceAccounts can write this, and the UID ends up in log lines.
+    pairs = (entry.partition("=") for entry in text.split(","))
+    return {secret: uid for secret, _, uid in pairs if secret and _UID.fullmatch(uid)}
 
 
 def add_entry(account: ServiceAccount, secret: str, token_uid: str) -> list[dict[str, Any]]:

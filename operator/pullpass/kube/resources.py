@@ -1,6 +1,7 @@
 """The kinds of object that pullpass reads or writes, and where the API serves them."""
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from pullpass.api import names
 
@@ -16,8 +17,8 @@ class Resource:
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """The URL path of the collection, or of one object."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        scope = f"/namespaces/{namespace}" if namespace is not None else ""
-        return f"{root}{scope}/{self.plural}" + (f"/{name}" if name is not None else "")
+        scope = f"/namespaces/{quote(namespace, safe='')}" if namespace is not None else ""
+        return f"{root}{scope}/{self.plural}" + (f"/{quote(name, safe='')}" if name is not None else "")
 
 
 SCOPE_MAPS = Resource(names.GROUP, names.VERSION, "scopemaps")

@@ -180,3 +180,21 @@ async def test_a_successor_keeps_the_secrets_it_took_over(world: World) -> None:
     await world.sweep(old)
     assert deleted == [("secrets", "credentials", f"rt-{old}")]
     assert world.passwords() == taken
+
+
+async def test_a_forged_annotation_asks_the_api_server_for_nothing_else(world: World) -> None:
+    labels = {
+        "app.kubernetes.io/managed-by": "pullpass",
+        "pullpass.dev/component": "pull-secret",
+        "pullpass.dev/token-uid": "nobody",
+    }
+    annotations = {"pullpass.dev/token": "web/../../../api/v1/namespaces/web/secrets/reader-pull"}
+    metadata = {"namespace": "staging", "name": "forged", "labels": labels, "annotations": annotations}
+    world.api.put(SECRETS, {"metadata": metadata, "data": {}})
+    assert world.deliver() == {Key("orphan", name="nobody")}
+    before = dict(world.api.objects)
+    calls = world.api.calls
+    await world.sweep("nobody")
+    assert world.api.calls == calls + 2, "a list of tokens, and the deletion"
+    del before["secrets", "staging", "forged"]
+    assert world.api.objects == before

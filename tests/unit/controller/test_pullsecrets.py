@@ -138,3 +138,13 @@ def test_a_bare_secret_with_our_labels_is_read_with_patience() -> None:
 def test_the_repr_holds_no_password() -> None:
     assert PASSWORD.text not in repr(stored(OWN)) + repr(OWN)
     assert CONTENT not in repr(stored(OWN))
+
+
+@pytest.mark.parametrize("annotation", ["web/../../../secrets", "web/reader\nforged line", "x" * 100_000, "reader", ""])
+def test_an_annotation_that_somebody_forged_is_not_passed_on(annotation: str) -> None:
+    body = OWN.body(CONTENT)
+    body["metadata"] |= {"uid": "secret-uid", "resourceVersion": "5", "annotations": {"pullpass.dev/token": annotation}}
+    read = PullSecret.read(body)
+    assert read is not None
+    assert read.token == ""
+    assert not OWN.owns(read)

@@ -105,7 +105,7 @@ def test_a_patch_fits_one_version_only(body: dict[str, Any], secret: str, uid: s
         ("a=1", {"a": "1"}),
         ("a=1,b=2", {"a": "1", "b": "2"}),
         ("a=1,garbage,=3,b=", {"a": "1"}),
-        ("a=1=2", {"a": "1=2"}),
+        ("a=1=2", {}),
     ],
 )
 def test_the_annotation_is_read_with_patience(text: str, ours: dict[str, str]) -> None:
@@ -120,3 +120,9 @@ def test_entries_are_read_with_patience(secrets_: Any) -> None:
     account = ServiceAccount.read({"metadata": metadata, "imagePullSecrets": secrets_})
     assert len(account.pull_secrets) == len(secrets_ or [])
     assert not account.annotated
+
+
+def test_an_annotation_that_somebody_forged_is_not_passed_on() -> None:
+    annotations = {names.ENTRIES_ANNOTATION: "a=uid-1,b=x y,c=\nforged line,=uid-2,d=,e=" + "f" * 64}
+    metadata = {"namespace": "web", "name": "default", "uid": "u", "resourceVersion": "1", "annotations": annotations}
+    assert ServiceAccount.read({"metadata": metadata}).ours == {"a": "uid-1"}

@@ -56,9 +56,8 @@ class Servers(TokenServers):
         self.world.api.calls += 1
         self.world.maybe_killed("before")
         self.logins.append((username, password.id))
-        split = names.split_username(username)
-        assert split is not None
-        token = self.world.api.objects["registrytokens", split[0], split[1]]
+        namespace, _, name = username.partition(".")
+        token = self.world.api.objects["registrytokens", namespace, name]
         if self.refusing or not self.world.lets_in(token["metadata"]["uid"], password.text):
             raise NotAcceptedError("token server 10.0.0.1:8080 does not accept the new password yet (HTTP 401)")
         self.world.maybe_killed("after")
