@@ -16,7 +16,7 @@ STATE := $(CURDIR)/build/state
 # More for the command behind a target, as in: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help demo test check fmt bench generate lock clean distclean
+.PHONY: help demo test check fmt bench chaos generate lock clean distclean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ fmt: $(READY) ## Format the code, and mend what the linter can mend
 
 bench: $(READY) ## Print the figures of the benchmarks
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(READY) ## Rotate 1,000 passwords while everything fails at random; CHAOS_SEED and CHAOS_ROTATIONS say what
+	@$(BIN)/python -m tests.chaos
 
 generate: $(READY) ## Write the CRDs anew from the models
 	@$(BIN)/python -m pullpass.api

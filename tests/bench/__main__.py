@@ -1,15 +1,20 @@
-"""`make bench`: prints every figure, and ends with 1 if one does not reach its goal."""
+"""`make bench`: prints every figure, and ends with 1 if one does not reach its goal.
+
+ARGS="issuing" or ARGS="scale" runs one of the two.
+"""
 
 import sys
 
-from tests.bench import idle, issuing
+from tests.bench import issuing, scale
+
+BENCHES = {"issuing": issuing, "scale": scale}
 
 
 def main() -> int:
-    """Runs all benchmarks, one after the other."""
+    """Runs the benchmarks that are named, or all of them, one after the other."""
     reached = True
-    for bench in (issuing, idle):
-        for figure in bench.run():
+    for name in sys.argv[1:] or BENCHES:
+        for figure in BENCHES[name].run():
             figure.show()
             reached = reached and figure.ok
     return 0 if reached else 1

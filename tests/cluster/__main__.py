@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(run=_build)
 
     up = commands.add_parser("up", help="start a cluster, or find the running one")
-    up.add_argument("--control-plane", action="store_true", help="without a node")
+    size = up.add_mutually_exclusive_group()
+    size.add_argument("--nodes", type=_positive, default=1, help="how many nodes it has (1)")
+    size.add_argument("--control-plane", action="store_const", const=0, dest="nodes", help="without a node")
     up.add_argument("--provider", choices=["kind", "local"])
     up.set_defaults(run=_up)
 
@@ -57,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a number from 1 on")
+    return int(text)
+
+
 def _build(options: argparse.Namespace) -> None:
     wanted = [name for name in toolchain.EVERYTHING if name != "kind" or kind.available()]
     for name in wanted:
@@ -68,9 +76,9 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _up(options: argparse.Namespace) -> None:
-    cluster = provider.start(options.name, node=not options.control_plane, provider=options.provider)
+    cluster = provider.start(options.name, nodes=options.nodes, provider=options.provider)
     print(f"export KUBECONFIG={cluster.kubeconfig}")
-    if cluster.has_node:
+    if cluster.nodes:
         print(f"# registry localhost:{cluster.registry_port}, token server localhost:{cluster.token_port}")
 
 
@@ -98,8 +106,9 @@ def _status(options: argparse.Namespace) -> None:
         cluster = provider.attach(name)
         if cluster is None:
             print(f"{name}: not running, with rests of an earlier run (`sweep` removes them)")
-        elif cluster.has_node:
-            print(f"{name}: running, registry {cluster.registry_port}, token server {cluster.token_port}")
+        elif cluster.nodes:
+            size = f"{len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}"
+            print(f"{name}: running, {size}, registry {cluster.registry_port}, token server {cluster.token_port}")
         else:
             print(f"{name}: running, control plane only")
 

@@ -11,9 +11,9 @@ from . import toolchain
 class Cluster(ABC):
     """A running cluster.
 
-    `localhost:<registry_port>` is the registry's NodePort both for the node's container runtime and for
+    `localhost:<registry_port>` is the registry's NodePort both for the nodes' container runtimes and for
     programs on this machine, so one image reference means the same to both; `token_port` likewise for the
-    token server. Without a node nothing can listen there.
+    token server. What comes from this machine goes by way of the first node. Without a node nothing can listen there.
     """
 
     name: str
@@ -21,7 +21,8 @@ class Cluster(ABC):
     """Full rights, usable from this machine."""
     registry_port: int
     token_port: int
-    has_node: bool
+    nodes: tuple[str, ...]
+    """The names of the nodes. The control plane is on the first; without any there is nothing else."""
 
     def kubectl(
         self, *args: str, input: str | None = None, check: bool = True, timeout: float = 120
@@ -42,7 +43,14 @@ class Cluster(ABC):
 
     @abstractmethod
     def load_image(self, archive: Path) -> None:
-        """Put an OCI archive (`images`) onto the node, under the name that the archive gives it."""
+        """Put an OCI archive (`images`) onto every node, under the name that the archive gives it."""
+
+    @abstractmethod
+    def kill_container(self, node: str, container: str) -> None:
+        """Send SIGKILL to a container's first process, as the kernel does where memory runs out.
+
+        `container` is the id that the pod's status has, without the runtime in front of it.
+        """
 
     @abstractmethod
     def stop_api_server(self) -> None:

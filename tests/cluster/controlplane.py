@@ -1,11 +1,11 @@
 """etcd, API server, controller manager and scheduler of one cluster, configured as in production.
 
-They run wherever `Start` puts them: on this machine for a cluster without a node, inside the node's
+They run wherever `Start` puts them: on this machine for a cluster without a node, inside the first node's
 namespaces for a full one. All that this module knows of it is the addresses.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from . import certificates, processes, toolchain
 
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_API = "10.96.0.1"
+
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""In the order in which they are started."""
 
 Start = Callable[[str, Sequence[str | Path]], Path]
 """Starts a program under a name, where the control plane is to run, and returns its pid file."""
@@ -30,8 +33,11 @@ class Addresses:
     advertised: str | None = None
 
 
-def prepare(pki: Path, addresses: Addresses, *, host_port: int, node: str | None = None) -> None:
-    """Issue the certificates and write each client's kubeconfig; `admin.kubeconfig` is for this machine."""
+def prepare(pki: Path, addresses: Addresses, *, host_port: int, nodes: Mapping[str, str]) -> None:
+    """Issue the certificates and write each client's kubeconfig; `admin.kubeconfig` is for this machine.
+
+    `nodes` has the address of each node by its name.
+    """
     shutil.rmtree(pki, ignore_errors=True)
     authority = certificates.Authority(pki)
     service_accounts = certificates.write_key(pki / "service-accounts.key")
@@ -47,9 +53,9 @@ def prepare(pki: Path, addresses: Addresses, *, host_port: int, node: str | None
         "scheduler": ("system:kube-scheduler", []),
         "kube-proxy": ("system:kube-proxy", []),
     }
-    if node:
-        clients["kubelet"] = (f"system:node:{node}", ["system:nodes"])
-        authority.issue("kubelet-server", f"system:node:{node}", names=[node, inside])
+    for node, address in nodes.items():
+        clients[node] = (f"system:node:{node}", ["system:nodes"])
+        authority.issue(f"{node}-server", f"system:node:{node}", names=[node, address])
     for file, (user, groups) in clients.items():
         _kubeconfig(authority, authority.issue(file, user, groups), f"https://{inside}:{addresses.api_port}", file)
     admin = authority.issue("admin", "kubernetes-admin", ["system:masters"])

@@ -1,4 +1,4 @@
-"""Brings ports of a node to 127.0.0.1 of this machine: one small process per cluster.
+"""Brings ports of the first node to 127.0.0.1 of this machine: one small process per cluster.
 
 A socket belongs to the network namespace it was made in, whoever holds it. So the listening sockets are
 made on this machine and handed to this program, which runs inside the node's network and connects to the

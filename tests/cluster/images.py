@@ -12,11 +12,24 @@ from pathlib import Path
 from . import oci, places, toolchain
 from .product import product
 
-__all__ = ["COREDNS", "PAUSE", "PRODUCT", "REGISTRY", "coredns", "hello", "pause", "product", "registry"]
+__all__ = [
+    "COREDNS",
+    "PAUSE",
+    "PEER",
+    "PRODUCT",
+    "REGISTRY",
+    "coredns",
+    "hello",
+    "pause",
+    "peer",
+    "product",
+    "registry",
+]
 
 PAUSE = "localhost/pause:1"
 REGISTRY = "localhost/registry:3.1.2"
 COREDNS = "localhost/coredns:1.14.6"
+PEER = "localhost/peer:1"
 PRODUCT = "localhost/pullpass:dev"
 
 _REGISTRY_CONFIG = b"""\
@@ -45,6 +58,12 @@ def hello(tag: str) -> Path:
     ]
     config = {"Entrypoint": ["/hello"], "Cmd": ["hello", tag], "User": str(oci.NONROOT)}
     return _archive(f"localhost/hello:{tag}", files, config)
+
+
+def peer() -> Path:
+    """What answers with its name, and asks others when it is told to."""
+    files = [oci.File("peer", toolchain.tool("peer").read_bytes())]
+    return _archive(PEER, files, {"Entrypoint": ["/peer"], "User": str(oci.NONROOT)})
 
 
 def coredns() -> Path:

@@ -96,6 +96,8 @@ class Release:
                 "enabled": True,
                 "image": _image(images.REGISTRY),
                 "service": {"type": "NodePort", "nodePort": self.cluster.registry_port},
+                # Its images go with its pod, so it stays where no test drains a node.
+                "nodeSelector": {"kubernetes.io/hostname": self.cluster.nodes[0]},
             },
         }
         return yaml.safe_dump(_merged(base, self.values))

@@ -1,48 +1,43 @@
-"""Clusters made of processes of this machine: a full one with a node, or a control plane alone.
+"""Clusters made of processes of this machine: full ones with nodes, or a control plane alone.
 
 Everything of a cluster is below one directory, and every process of it is known there by a pid file, so
 that any later run can end it, however the first one went down. The directory has a `cluster.json` from the
 moment it is ready.
 """
 
-import fcntl
 import json
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import controlplane, forwarder, images, node, places, ports, processes, progress, toolchain
+from . import controlplane, dns, forwarder, images, network, places, ports, processes, progress, removal, toolchain
 from .cluster import Cluster
 from .controlplane import Addresses
-from .namespace import ADDRESS, Namespace
+from .node import Node
 
-_INSIDE = Addresses(api_port=6443, etcd_port=2379, etcd_peer_port=2380, advertised=ADDRESS)
-_BACKWARDS = ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
-"""The order to stop in; whatever else has a pid file goes first."""
-_PROGRAMS = ("namespace", "forwarder", "containerd", *_BACKWARDS)
-"""What a full cluster consists of."""
+_INSIDE = Addresses(api_port=6443, etcd_port=2379, etcd_peer_port=2380, advertised=network.address(1))
 
 
 @dataclass(frozen=True)
 class Record:
     """What later runs have to know of a cluster; `cluster.json`."""
 
-    has_node: bool
     api_port: int
     etcd_port: int
     etcd_peer_port: int
+    nodes: int = 0
     registry_port: int = ports.FIRST_PAIR
     token_port: int = ports.FIRST_PAIR + 1
     programs: tuple[str, ...] = ()
+    """Those that are not of a node."""
 
     @property
     def addresses(self) -> Addresses:
-        return _INSIDE if self.has_node else Addresses(self.api_port, self.etcd_port, self.etcd_peer_port)
+        return _INSIDE if self.nodes else Addresses(self.api_port, self.etcd_port, self.etcd_peer_port)
 
 
 class LocalCluster(Cluster):
@@ -52,17 +47,29 @@ class LocalCluster(Cluster):
         self.name = name
         self.directory = places.cluster(name)
         self.record = record
-        self.has_node = record.has_node
         self.registry_port = record.registry_port
         self.token_port = record.token_port
         self.pki = self.directory / "pki"
         self.kubeconfig = self.pki / "admin.kubeconfig"
-        self.space = Namespace(self.directory, name)
+        self.members = [Node(self.directory, number) for number in range(1, record.nodes + 1)]
+        self.nodes = tuple(node.name for node in self.members)
 
     def load_image(self, archive: Path) -> None:
-        if not self.has_node:
+        if not self.members:
             raise RuntimeError(f"cluster {self.name} has no node")
-        node.load_image(self.space, archive)
+        self.on_every_node(lambda node: node.load_image(archive))
+
+    def kill_container(self, node: str, container: str) -> None:
+        member = self.members[self.nodes.index(node)]
+        done = member.ctr("tasks", "kill", "--signal", "SIGKILL", container)
+        if done.returncode:
+            raise RuntimeError(f"container {container} of {node}: {done.stderr}")
+
+    def on_every_node(self, do: Callable[[Node], None]) -> None:
+        """Do it on all nodes at once; the first error is raised when all are done."""
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(do, node) for node in self.members]:
+                done.result()
 
     def stop_api_server(self) -> None:
         # Killed, as a failing one is. Asked to end, it first waits for the watches of its clients.
@@ -93,8 +100,7 @@ class LocalCluster(Cluster):
         self.wait_api_server()
 
     def stop(self) -> None:
-        with _locked(self.name):
-            _remove(self.name)
+        remove(self.name)
 
     def pid_file(self, program: str) -> Path:
         return self.directory / "pids" / f"{program}.pid"
@@ -105,7 +111,7 @@ class LocalCluster(Cluster):
 
     def launch(self, program: str, argv: Sequence[str | Path]) -> Path:
         """Start a program where this cluster's programs run."""
-        prefix = self.space.enter() if self.has_node else []
+        prefix = self.members[0].space.enter() if self.members else []
         processes.start([*prefix, *argv], pid_file=self.pid_file(program), log=self.log(program))
         return self.pid_file(program)
 
@@ -118,33 +124,31 @@ class LocalCluster(Cluster):
 
     def running(self) -> bool:
         """Whether what was started is there, API server and etcd apart: a test may have stopped those."""
-        return all(
-            processes.alive(processes.read(self.pid_file(program)))
-            for program in self.record.programs
-            if program not in ("kube-apiserver", "etcd")
-        )
+        own = [self.pid_file(name) for name in self.record.programs if name not in ("kube-apiserver", "etcd")]
+        of_nodes = [node.pid_file(program) for node in self.members for program in node.PROGRAMS]
+        return all(processes.alive(processes.read(pid_file)) for pid_file in [*own, *of_nodes])
 
 
-def start(name: str, *, with_node: bool, controllers: bool = True) -> LocalCluster:
+def start(name: str, *, nodes: int = 1, controllers: bool = True) -> LocalCluster:
     """Start a cluster, or attach to a running one of that name that has what is asked for."""
-    if with_node and os.geteuid() != 0:
+    if nodes and os.geteuid() != 0:
         raise PermissionError("a node needs root: it makes namespaces, mounts and iptables rules")
-    prepare(with_node)
-    with _locked(name):
+    prepare(with_node=nodes > 0)
+    with removal.locked(name):
         running = attach(name)
-        if running and (running.has_node or not with_node):
+        if running and len(running.nodes) >= nodes:
             return running
-        _remove(name)
+        removal.remove(name)
         try:
             with progress.step(f"starting cluster {name}"):
-                return _start_full(name) if with_node else _start_control_plane(name, controllers)
+                return _start_full(name, nodes) if nodes else _start_control_plane(name, controllers)
         except BaseException:
-            _keep_logs(name)
-            _remove(name)
+            removal.keep_logs(name)
+            removal.remove(name)
             raise
 
 
-def prepare(with_node: bool = True) -> None:
+def prepare(*, with_node: bool) -> None:
     """Build and install what a cluster needs, once."""
     for program in toolchain.CONTROL_PLANE:
         toolchain.tool(program)
@@ -158,9 +162,10 @@ def attach(name: str) -> LocalCluster | None:
     """The running cluster of that name."""
     try:
         content = json.loads((places.cluster(name) / "cluster.json").read_text())
-    except (OSError, ValueError):
-        return None
-    cluster = LocalCluster(name, Record(**{**content, "programs": tuple(content["programs"])}))
+        record = Record(**{**content, "programs": tuple(content["programs"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # nothing there, or what another version of this module has written
+    cluster = LocalCluster(name, record)
     return cluster if cluster.running() else None
 
 
@@ -172,8 +177,8 @@ def names() -> list[str]:
 
 def remove(name: str) -> None:
     """End a cluster and remove everything of it, in whatever state it is."""
-    with _locked(name):
-        _remove(name)
+    with removal.locked(name):
+        removal.remove(name)
 
 
 def sweep() -> list[str]:
@@ -183,16 +188,16 @@ def sweep() -> list[str]:
     """
     swept = []
     for name in names():
-        with _locked(name):
+        with removal.locked(name):
             if attach(name) is None and places.cluster(name).exists():
-                _remove(name)
+                removal.remove(name)
                 swept.append(name)
     return swept
 
 
 def _start_control_plane(name: str, controllers: bool) -> LocalCluster:
     programs = ["etcd", "kube-apiserver", *(["kube-controller-manager"] if controllers else [])]
-    record = Record(False, ports.free(), ports.free(), ports.free(), programs=tuple(programs))
+    record = Record(ports.free(), ports.free(), ports.free(), programs=tuple(programs))
     cluster = LocalCluster(name, record)
     _start_programs(cluster, host_port=record.api_port)
     _wait_default_namespace(cluster, controllers)
@@ -200,20 +205,23 @@ def _start_control_plane(name: str, controllers: bool) -> LocalCluster:
     return cluster
 
 
-def _start_full(name: str) -> LocalCluster:
+def _start_full(name: str, nodes: int) -> LocalCluster:
     claim = ports.claim_pair()
     api = ports.listen_anywhere()
     try:
         api_port = int(api.getsockname()[1])
         inside = (_INSIDE.etcd_port, _INSIDE.etcd_peer_port)
-        record = Record(True, api_port, *inside, claim.registry_port, claim.token_port, _PROGRAMS)
+        programs = ("forwarder", *controlplane.PROGRAMS)
+        record = Record(api_port, *inside, nodes, claim.registry_port, claim.token_port, programs)
         cluster = LocalCluster(name, record)
-        cluster.space.create(cluster.log("namespace"))
+        for node in cluster.members:
+            node.create()
+        network.connect([node.space for node in cluster.members])
         forwards = {api: _INSIDE.api_port, claim.registry: claim.registry_port, claim.token: claim.token_port}
         for listener in forwards:
             listener.set_inheritable(True)
         pairs = [f"{listener.fileno()}:{port}" for listener, port in forwards.items()]
-        enter = cluster.space.enter(mounts=False)
+        enter = cluster.members[0].space.enter("net", "pid")
         processes.start(
             [*enter, sys.executable, forwarder.__file__, *pairs],
             pid_file=cluster.pid_file("forwarder"),
@@ -223,9 +231,9 @@ def _start_full(name: str) -> LocalCluster:
         claim.close()
         api.close()
     _start_programs(cluster, host_port=api_port)
-    pid_files = node.start(cluster.launch, cluster.space, cluster.directory / "node", cluster.pki, cluster.log)
-    cluster.kubectl("apply", "-f", "-", input=node.dns_manifests())
-    node.wait_ready(cluster.kubectl, pid_files, cluster.log("kubelet"))
+    cluster.on_every_node(lambda node: node.start(cluster.pki))
+    cluster.kubectl("apply", "-f", "-", input=dns.manifests())
+    _wait_nodes(cluster)
     _wait_default_namespace(cluster, True)
     _ready(cluster)
     return cluster
@@ -234,7 +242,8 @@ def _start_full(name: str) -> LocalCluster:
 def _start_programs(cluster: LocalCluster, *, host_port: int) -> None:
     addresses = cluster.record.addresses
     controlplane.etcd(cluster.launch, cluster.directory / "etcd", addresses)
-    controlplane.prepare(cluster.pki, addresses, host_port=host_port, node=node.NAME if cluster.has_node else None)
+    nodes = {node.name: node.address for node in cluster.members}
+    controlplane.prepare(cluster.pki, addresses, host_port=host_port, nodes=nodes)
     controlplane.api_server(cluster.launch, cluster.pki, addresses)
     cluster.wait_api_server()
     if "kube-controller-manager" in cluster.record.programs:
@@ -254,40 +263,25 @@ def _wait_default_namespace(cluster: LocalCluster, controllers: bool) -> None:
     )
 
 
+def _wait_nodes(cluster: LocalCluster) -> None:
+    """Wait until every node takes pods and the cluster's DNS answers."""
+    needed = [node.pid_file(program) for node in cluster.members for program in node.PROGRAMS]
+
+    def wait(what: str, *condition: str) -> None:
+        processes.wait_until(
+            lambda: cluster.kubectl("wait", *condition, "--timeout=2s", check=False).returncode == 0,
+            what,
+            timeout=90,
+            pid_files=needed,
+            log=cluster.members[-1].log("kubelet"),
+        )
+
+    wait("the nodes are ready", "--for=condition=Ready", *(f"node/{name}" for name in cluster.nodes))
+    wait("the cluster's DNS is ready", "--for=condition=Available", "deployment/coredns", "-n", "kube-system")
+
+
 def _ready(cluster: LocalCluster) -> None:
     target = cluster.directory / "cluster.json"
     scratch = target.with_suffix(".new")
     scratch.write_text(json.dumps(asdict(cluster.record), indent=2))
     scratch.rename(target)
-
-
-def _remove(name: str) -> None:
-    directory = places.cluster(name)
-    if not directory.exists():
-        return
-    (directory / "cluster.json").unlink(missing_ok=True)
-    # One signal ends a node: nothing in it has anything to say to anybody outside.
-    Namespace(directory, name).destroy()
-    found = {pid_file.stem: pid_file for pid_file in (directory / "pids").glob("*.pid")}
-    for program in sorted(found, key=lambda program: _BACKWARDS.index(program) if program in _BACKWARDS else -1):
-        processes.stop(found[program], grace=5)
-    shutil.rmtree(directory)
-
-
-def _keep_logs(name: str) -> None:
-    """Keep what a failed start has written, as it is the only trace of why."""
-    logs = places.cluster(name) / "logs"
-    if logs.exists():
-        kept = places.clusters().parent / "failed" / name
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(logs, kept)
-
-
-@contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """One run at a time starts or stops a cluster. The kernel drops the lock with its holder."""
-    locks = places.clusters().parent / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with open(locks / f"{places.cluster(name).name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

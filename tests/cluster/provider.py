@@ -5,20 +5,24 @@ from .cluster import Cluster
 
 
 def start(
-    name: str = "pullpass", *, node: bool = True, provider: str | None = None, controllers: bool = True
+    name: str = "pullpass",
+    *,
+    nodes: int = 1,
+    provider: str | None = None,
+    controllers: bool = True,
 ) -> Cluster:
-    """Start a cluster, or attach to a running one of that name.
+    """Start a cluster, or attach to a running one of that name that has at least as many nodes.
 
     Without a node it is etcd, API server and (unless `controllers` is off) controller manager: enough for
     whatever only talks to the API, in a few seconds and without root. `provider` is "kind" or "local"; None
-    takes kind for a node where Docker answers.
+    takes kind for nodes where Docker answers.
     """
     if provider is None:
-        provider = "kind" if node and kind.available() else "local"
+        provider = "kind" if nodes and kind.available() else "local"
     if provider == "kind":
-        return kind.start(name)
+        return kind.start(name, nodes=nodes)
     if provider == "local":
-        return local.start(name, with_node=node, controllers=controllers)
+        return local.start(name, nodes=nodes, controllers=controllers)
     raise ValueError(f"{provider!r}: a provider is kind or local")
 
 

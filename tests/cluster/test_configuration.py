@@ -1,5 +1,7 @@
 """What is written for the programs: the parts that have a reason, the same everywhere."""
 
+import ipaddress
+import itertools
 import json
 import tarfile
 import tomllib
@@ -9,7 +11,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from . import certificates, images, kind, namespace, node, oci, places, product, toolchain
+from . import certificates, controlgroups, dns, images, kind, network, node, oci, places, product, toolchain
 
 
 def test_containerd_stays_in_its_directory() -> None:
@@ -22,28 +24,45 @@ def test_containerd_stays_in_its_directory() -> None:
 
 
 def test_kubelet_keeps_images_and_has_its_own_control_groups() -> None:
-    config = yaml.safe_load(node.kubelet_config(Path("/state/c"), Path("/state/pki"), "/pullpass-x"))
+    config = yaml.safe_load(node.kubelet_config(Path("/state/c"), Path("/state/pki"), "node-2", "/pullpass-x"))
     assert config["imageGCHighThresholdPercent"] == 100
     assert config["cgroupRoot"] == "/pullpass-x"
-    assert config["clusterDNS"] == [node.CLUSTER_DNS]
+    assert config["clusterDNS"] == [dns.ADDRESS]
+    assert config["tlsCertFile"] == "/state/pki/node-2-server.crt"
 
 
-def test_pods_network_has_the_range_that_kube_proxy_knows() -> None:
-    bridge = json.loads(node.cni_config())["plugins"][0]
-    assert bridge["ipam"]["ranges"] == [[{"subnet": node.POD_RANGE}]]
+def test_every_node_s_pods_have_a_range_of_the_one_that_kube_proxy_knows() -> None:
+    ranges = [ipaddress.ip_network(network.pod_range(number)) for number in (1, 2, 3)]
+    assert all(one.subnet_of(ipaddress.ip_network(network.POD_RANGE)) for one in ranges)  # type: ignore[arg-type]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(ranges, 2))
+    bridge = json.loads(node.cni_config(network.pod_range(2)))["plugins"][0]
+    assert bridge["ipam"]["ranges"] == [[{"subnet": str(ranges[1])}]]
 
 
 def test_dns_is_where_kubelet_sends_pods() -> None:
-    services = [m for m in yaml.safe_load_all(node.dns_manifests()) if m["kind"] == "Service"]
-    assert services[0]["spec"]["clusterIP"] == node.CLUSTER_DNS
+    services = [m for m in yaml.safe_load_all(dns.manifests()) if m["kind"] == "Service"]
+    assert services[0]["spec"]["clusterIP"] == dns.ADDRESS
 
 
 def test_kind_gets_the_ports_of_the_cluster() -> None:
     text = (places.ROOT / "kind-config.yaml").read_text()
-    assert yaml.safe_load(kind.config(text, 30500, 30501)) == yaml.safe_load(text)
-    mappings = yaml.safe_load(kind.config(text, 30504, 30505))["nodes"][0]["extraPortMappings"]
+    assert yaml.safe_load(kind.config(text, 1, 30500, 30501)) == yaml.safe_load(text)
+    mappings = yaml.safe_load(kind.config(text, 1, 30504, 30505))["nodes"][0]["extraPortMappings"]
     assert [(m["containerPort"], m["hostPort"]) for m in mappings] == [(30504, 30504), (30505, 30505)]
     assert {m["listenAddress"] for m in mappings} == {"127.0.0.1"}
+
+
+def test_kind_gets_further_nodes_as_workers() -> None:
+    text = (places.ROOT / "kind-config.yaml").read_text()
+    first, *others = yaml.safe_load(kind.config(text, 3, 30504, 30505))["nodes"]
+    assert first["role"] == "control-plane"
+    assert first["extraPortMappings"]
+    assert others == [{"role": "worker"}, {"role": "worker"}]
+
+
+def test_kind_s_nodes_are_in_the_order_of_their_numbers() -> None:
+    containers = ["x-worker10", "x-worker2", "x-control-plane", "x-worker"]
+    assert kind.in_order("x", containers) == ("x-control-plane", "x-worker", "x-worker2", "x-worker10")
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "-a", "a-", "a" * 33])
@@ -56,7 +75,7 @@ def test_control_groups_are_found_in_both_versions() -> None:
     one = "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
     two = "31 25 0:27 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n"
     other = "32 25 0:28 / /proc rw - proc proc rw\n"
-    found = namespace.cgroup_mounts(one + two + other)
+    found = controlgroups.mounts(one + two + other)
     assert found == [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/unified")]
 
 

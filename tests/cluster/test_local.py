@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from . import images, local, places, processes
+from . import controlgroups, images, local, places, processes
 from .local import LocalCluster
-from .namespace import Namespace
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a node needs root")
 
@@ -48,7 +47,8 @@ def traces(name: str) -> list[str]:
     found = [line for line in mounts.splitlines() if str(places.cluster(name)) in line or "/cni-" in line]
     found += [line for line in links.splitlines() if line.startswith(("pods", "veth"))]
     found += [line for line in rules.splitlines() if "KUBE-" in line or "CNI-" in line]
-    return found + [str(group) for group in Namespace(places.cluster(name), name).groups() if group.exists()]
+    groups = controlgroups.of_cluster(places.cluster(name)).directories()
+    return found + [str(group) for group in groups if group.exists()]
 
 
 def answers(cluster: LocalCluster) -> bool:
@@ -58,10 +58,10 @@ def answers(cluster: LocalCluster) -> bool:
 
 @pytest.mark.controlplane
 def test_control_plane_from_start_to_end(state: Path) -> None:
-    cluster = local.start("one", with_node=False)
+    cluster = local.start("one", nodes=0)
     assert answers(cluster)
-    assert not cluster.has_node
-    again = local.start("one", with_node=False)
+    assert cluster.nodes == ()
+    again = local.start("one", nodes=0)
     assert again.record == cluster.record
 
     cluster.kubectl("create", "configmap", "kept")
@@ -84,7 +84,7 @@ def test_control_plane_from_start_to_end(state: Path) -> None:
 
 @pytest.mark.controlplane
 def test_two_control_planes_side_by_side(state: Path) -> None:
-    one, two = (local.start(name, with_node=False, controllers=False) for name in ("one", "two"))
+    one, two = (local.start(name, nodes=0, controllers=False) for name in ("one", "two"))
     one.kubectl("create", "namespace", "only-here")
     assert two.kubectl("get", "namespace", "only-here", check=False).returncode != 0
     one.stop()
@@ -93,34 +93,49 @@ def test_two_control_planes_side_by_side(state: Path) -> None:
 
 @pytest.mark.controlplane
 def test_sweeping_takes_the_rests_and_leaves_the_running(state: Path) -> None:
-    running = local.start("runs", with_node=False, controllers=False)
-    crashed = local.start("crashed", with_node=False, controllers=False)
+    running = local.start("runs", nodes=0, controllers=False)
+    crashed = local.start("crashed", nodes=0, controllers=False)
     (crashed.directory / "cluster.json").unlink()
     assert local.sweep() == ["crashed"]
     assert answers(running)
     assert mentioning(crashed.directory) == []
 
 
-@pytest.mark.controlplane
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_start_that_is_cut_off(state: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"programs": []}', '{"programs": [], "other": 1}'])
+def test_what_another_version_has_written_is_no_running_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    places.cluster("other").mkdir(parents=True)
+    (places.cluster("other") / "cluster.json").write_text(content)
+    assert local.attach("other") is None
+
+
+def cut_off(number: signal.Signals, started: Path, *arguments: str) -> None:
+    """Run `up` for the cluster `cut`, and send it a signal once the program of this pid file was started."""
     # Where the tests themselves run in the background of a shell, Ctrl-C is ignored, and a child would inherit that.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster", "up", "--control-plane", "--name", "cut"],
+        [sys.executable, "-m", "tests.cluster", "up", "--name", "cut", *arguments],
         cwd=places.ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     signal.signal(signal.SIGINT, inherited)
-    pid_file = places.cluster("cut") / "pids/kube-apiserver.pid"
-    processes.wait_until(pid_file.exists, "the API server was started", timeout=30)
+    processes.wait_until(started.exists, f"{started.stem} was started", timeout=60)
     launcher.send_signal(number)
     launcher.wait(timeout=30)
+
+
+@pytest.mark.controlplane
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_start_that_is_cut_off(state: Path, number: signal.Signals) -> None:
+    pid_file = places.cluster("cut") / "pids/kube-apiserver.pid"
+    cut_off(number, pid_file, "--control-plane")
     if number == signal.SIGKILL:
         assert processes.alive(processes.read(pid_file))
         assert local.attach("cut") is None
-        cluster = local.start("cut", with_node=False, controllers=False)
+        cluster = local.start("cut", nodes=0, controllers=False)
         assert len(mentioning(cluster.directory / "etcd")) == 1
         cluster.stop()
     assert mentioning(state) == []
@@ -144,9 +159,9 @@ spec:
 
 @pytest.mark.node
 @needs_root
-def test_two_full_clusters_side_by_side_leave_nothing(state: Path, pod: str) -> None:
+def test_full_clusters_side_by_side_leave_nothing(state: Path, pod: str) -> None:
     before = traces("one")
-    clusters = [local.start(name, with_node=True) for name in ("one", "two")]
+    clusters = [local.start(name, nodes=1) for name in ("one", "two")]
     one, two = clusters
     assert one.registry_port != two.registry_port
     for cluster in clusters:
@@ -165,9 +180,9 @@ def test_two_full_clusters_side_by_side_leave_nothing(state: Path, pod: str) -> 
 
 @pytest.mark.node
 @needs_root
-def test_a_node_whose_first_process_dies_is_gone(state: Path) -> None:
-    cluster = local.start("crash", with_node=True)
-    first = processes.read(cluster.space.pid_file)
+def test_nodes_whose_first_process_dies_are_gone(state: Path) -> None:
+    cluster = local.start("crash", nodes=2)
+    first = processes.read(cluster.members[0].pid_file("namespace"))
     assert first is not None
     os.kill(first.pid, signal.SIGKILL)
     deadline = time.monotonic() + 20
@@ -177,3 +192,18 @@ def test_a_node_whose_first_process_dies_is_gone(state: Path) -> None:
     assert local.attach("crash") is None
     local.remove("crash")
     assert [trace for trace in traces("crash") if "pullpass-crash" in trace] == []
+
+
+@pytest.mark.node
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_start_of_nodes_that_is_cut_off(state: Path, number: signal.Signals) -> None:
+    before = traces("cut")
+    pid_file = places.cluster("cut") / "pids/node-2/kubelet.pid"
+    cut_off(number, pid_file, "--nodes=2", "--provider=local")
+    if number == signal.SIGKILL:
+        assert processes.alive(processes.read(pid_file))
+        assert local.sweep() == ["cut"]
+    assert mentioning(state) == []
+    assert traces("cut") == before
+    assert local.names() == []

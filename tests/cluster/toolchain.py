@@ -45,6 +45,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "kubernetes": KUBERNETES_PROGRAMS,
     "etcd": ("etcd",),
     "hello": ("hello",),
+    "peer": ("peer",),
 }
 """Our own Go modules (under `go/`) and the names that each one's program is called by."""
 

@@ -284,6 +284,7 @@ def test_hosts_have_to_be_given(helm: Helm) -> None:
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("image.digest=sha256:short", "digest"),
         ("credentials.bcryptCost=13", "bcryptCost"),
+        ("operator.writesPerSecond=0", "writesPerSecond"),
         ("logging.level=loud", "level"),
         ("tokenServer.service.nodePort=70000", "nodePort"),
         ("systemScopeMaps.allowedNamespaces.from=Some", "from"),
@@ -339,7 +340,7 @@ def test_settings_of_pods_reach_them(helm: Helm) -> None:
     assert spec["serviceAccountName"] == "my-operator"
     (container,) = spec["containers"]
     assert [variable["name"] for variable in container["env"]] == ["POD_NAME", "HTTPS_PROXY"]
-    assert container["args"][-1] == "--workers=4"
+    assert container["args"][-1] == "--metrics-port=8082"
 
 
 # Pods
@@ -400,6 +401,7 @@ def test_operator_is_told_where_things_are(helm: Helm) -> None:
         "--seed-secret=pullpass-seed",
         "--trust-configmap=pullpass-trust",
         "--bcrypt-cost=6",
+        "--writes-per-second=100",
         "--log-level=info",
         "--log-format=json",
     ]
@@ -431,6 +433,18 @@ def test_token_servers_are_never_fewer(helm: Helm) -> None:
     assert spread["matchLabelKeys"] == ["pod-template-hash"]
     (budget,) = of_kind(manifests, "PodDisruptionBudget")
     assert (budget["spec"]["maxUnavailable"], budget["spec"].get("minAvailable")) == (1, None)
+
+
+def test_operators_stand_by_on_other_nodes(helm: Helm) -> None:
+    manifests = helm.render("--set=operator.replicas=2")
+    deployment = one(manifests, "Deployment", "pullpass-operator")["spec"]
+    assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert one(manifests, "PodDisruptionBudget", "pullpass-operator")["spec"]["maxUnavailable"] == 1
+    # A budget for a single one would say nothing.
+    (alone,) = of_kind(helm.render(), "PodDisruptionBudget")
+    assert alone["metadata"]["name"] == "pullpass-token-server"
 
 
 @pytest.mark.parametrize("value", [0, "50%"])

@@ -69,7 +69,7 @@ class Api:
 @pytest.fixture(scope="module")
 def api() -> Iterator[Api]:
     """An API server with both CRDs, and one object of each kind."""
-    cluster = start("contract-crds", node=False, controllers=False)
+    cluster = start("contract-crds", nodes=0, controllers=False)
     try:
         for crd in definitions().values():
             cluster.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(crd))
@@ -162,6 +162,16 @@ def test_a_field_that_does_not_exist_is_named(api: Api) -> None:
     assert 'unknown field "spec.passwords.lifeTime"' in api.send("POST", token)["message"]
 
 
+def test_a_whole_password_in_the_place_of_its_id_is_not_quoted_back(api: Api) -> None:
+    token = deepcopy(TOKEN)
+    token["metadata"]["name"] = "careless"
+    whole = "pullpass_4f9c1e" + "a" * 39
+    token["spec"]["passwords"] = {"revoked": [whole]}
+    answer = api.send("POST", token)
+    assert answer["code"] == 422
+    assert whole not in json.dumps(answer)
+
+
 def test_status_has_its_own_door(api: Api) -> None:
     token = {**TOKEN, "status": {"username": "someone.else"}}
     assert "status" not in api.send("PATCH", token)
@@ -223,7 +233,9 @@ def test_tokens_are_found_by_scope_map_and_by_being_disabled(api: Api) -> None:
         ("scopemap.spec.rules.repositories", "`samples/*` does not match `samples` itself"),
         ("registrytoken", "A RegistryToken is an identity with rotating passwords"),
         ("registrytoken.spec.passwords.overlap", "Default: 1h, or half the time between two rotations"),
+        ("registrytoken.spec.passwords.revoked", "refused from now on, whatever their dates"),
         ("registrytoken.status.nextTransition", "Rotate (a new password)"),
+        ("registrytoken.status.lastHandledRotateRequest", "pullpass.dev/rotate-requested-at"),
     ],
 )
 def test_explain_speaks(api: Api, path: str, text: str) -> None:
@@ -292,7 +304,11 @@ TOKENS = st.fixed_dictionaries(
     optional={
         "enabled": st.booleans(),
         "expiresAt": TIMES,
-        "passwords": optional(lifetime=HOURS, onExpiry=st.sampled_from(["Rotate", "Revoke"])),
+        "passwords": optional(
+            lifetime=HOURS,
+            onExpiry=st.sampled_from(["Rotate", "Revoke"]),
+            revoked=lists(st.from_regex("[0-9a-f]{6}", fullmatch=True)),
+        ),
         "pullSecret": optional(
             name=LABELS,
             serviceAccounts=st.just(["*"]) | lists(LABELS),

@@ -368,6 +368,30 @@ async def test_a_dead_token_is_answered_as_a_wrong_password(client: Client) -> N
     assert (await client.get()).status == 200
 
 
+async def test_a_revoked_password_is_answered_as_a_wrong_one(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """The token server needs no operator for it: the record is as it was."""
+    wrong = await client.get("", basic("web.reader", WRONG))
+    client.world.token(passwords={"revoked": ["aaaaaa"]})
+    with caplog.at_level(logging.INFO, "pullpass.audit"):
+        for answer in (await client.get(), await client.post()):
+            refused(answer, 401, "UNAUTHORIZED")
+    assert (await client.get()).body == wrong.body
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "pullpass.audit"]
+    assert {(line["decision"], line["password"], line["reason"]) for line in lines} == {
+        ("refused", "aaaaaa", "password is revoked")
+    }
+    client.world.token(passwords={"revoked": []})
+    assert (await client.get()).status == 200
+
+
+async def test_the_other_password_of_a_token_works_on_while_one_is_revoked(client: Client) -> None:
+    client.world.record(ids=("aaaaaa", "cccccc"))
+    other = basic("web.reader", password(id_="cccccc").text)
+    client.world.token(passwords={"revoked": ["aaaaaa"]})
+    refused(await client.get(), 401, "UNAUTHORIZED")
+    assert (await client.get("", other)).status == 200
+
+
 async def test_a_scope_taken_from_the_map_is_gone_from_the_next_token(client: Client) -> None:
     query = "scope=repository:demo/nginx:pull"
     assert (await client.get(query)).access == PULL
@@ -423,6 +447,10 @@ async def test_the_next_second_has_a_token_of_its_own(client: Client) -> None:
 async def test_nothing_is_repeated_past_a_change_within_the_second(client: Client) -> None:
     assert (await client.get()).status == 200
     client.world.token(enabled=False)
+    refused(await client.get(), 401, "UNAUTHORIZED")
+    client.world.token()
+    assert (await client.get()).status == 200
+    client.world.token(passwords={"revoked": ["aaaaaa"]})
     refused(await client.get(), 401, "UNAUTHORIZED")
     client.world.token()
     assert (await client.get()).status == 200

@@ -16,8 +16,9 @@ from tests.e2e.tenant import Tenant
 from tests.e2e.waiting import until
 
 NAME = "e2e"
-_LAST = ("test_release", "test_secrecy")
-"""Modules that run last: one ends the release of the others, one looks through what they all made known."""
+NODES = 2
+_LAST = ("test_replicas", "test_release", "test_secrecy")
+"""Modules that run last: two change or end the release of the others, one looks through what they all made known."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def release() -> Iterator[Release]:
     """The release on a cluster of the run's own; a cluster that was up before is used, and stays."""
     was_running = cluster.attach(NAME) is not None
-    running = cluster.start(NAME)
+    running = cluster.start(NAME, nodes=NODES)
     try:
         # Debug, as no level may show a secret; one minute, so that what is dead is dead all the way soon.
         values = {"logging": {"level": "debug"}, "accessTokens": {"lifetimeSeconds": 60}}

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     SPEC_INVALID = "SpecInvalid"
     PASSWORD_ACTIVE = "PasswordActive"
     PASSWORD_EXPIRED = "PasswordExpired"
+    PASSWORD_REVOKED = "PasswordRevoked"
     NO_PASSWORD = "NoPassword"
     TOKEN_DISABLED = "TokenDisabled"
     TOKEN_EXPIRED = "TokenExpired"
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     NAMESPACE_NOT_CONSENTING = "NamespaceNotConsenting"
     SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
     WRITE_REFUSED = "WriteRefused"
+    CONTESTED = "Contested"
 
 
 class Condition(Model):

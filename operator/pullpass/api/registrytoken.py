@@ -23,6 +23,9 @@ from pullpass.api.fields import (
 
 DEFAULT_OVERLAP = timedelta(hours=1)
 
+LONGEST_REQUEST = 64
+"""Characters of a request's annotation value that are read; what is longer is cut to that."""
+
 OVERLAP_TOO_LONG = (
     "overlap must not be longer than the time between two rotations, which is lifetime less renewBefore "
     "(a third of lifetime if not given): there are two password slots"
@@ -48,6 +51,21 @@ _CONVERTIBLE = "^([0-9]{1,6}[hm]|[0-9]{1,8}s)+$"
 def _compared(*names: str) -> str:
     """Begins a CEL rule on durations: it holds where one is absent, or malformed, which has its own sentence."""
     return "".join(f"!has(self.{n}) || !self.{n}.matches('{_CONVERTIBLE}') || " for n in names)
+
+
+PasswordId = Annotated[
+    str,
+    Field(
+        # Longer than an id, so that a typing error gets the sentence. A whole password is too long: it is not quoted.
+        max_length=16,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[0-9a-f]{6}$')",
+                "the id of a password is six hexadecimal digits, such as 4f9c1e; status.passwords shows it",
+            )
+        ),
+    ),
+]
 
 
 class Passwords(Model):
@@ -100,6 +118,10 @@ class Passwords(Model):
     overlap: Duration | None = None
     """How long the replaced password stays valid once the new one is in the pull secrets.
     Default: 1h, or half the time between two rotations if that is shorter."""
+
+    revoked: Annotated[list[PasswordId], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})] = []
+    """Public ids of passwords that are refused from now on, whatever their dates. One that is in use is replaced
+    at once, unless access ends with it (onExpiry: Revoke with a lifetime)."""
 
     @property
     def effective_renew_before(self) -> timedelta:
@@ -203,8 +225,9 @@ class PasswordStatus(Model):
     """When it ends by its lifetime."""
     valid_until: Time | None = None
     """When a replaced password ends."""
-    state: Literal["Pending", "Active", "Retiring", "Expired"]
-    """Pending: made, not yet published. Active: in the pull secrets. Retiring: replaced, valid until validUntil."""
+    state: Literal["Pending", "Active", "Retiring", "Expired", "Revoked"]
+    """Pending: made, not yet published. Active: in the pull secrets. Retiring: replaced, valid until validUntil.
+    Expired: past its end. Revoked: named in spec.passwords.revoked."""
 
 
 class RegistryTokenStatus(Model):
@@ -224,6 +247,11 @@ class RegistryTokenStatus(Model):
     """The password slots in use."""
     access_ends_at: Time | None = None
     """When access ends if nobody does anything; absent if it does not."""
+    last_handled_rotate_request: Annotated[str | None, Field(max_length=LONGEST_REQUEST)] = None
+    """The value of the annotation pullpass.dev/rotate-requested-at that the published password was made under."""
+    last_handled_regenerate_request: Annotated[str | None, Field(max_length=LONGEST_REQUEST)] = None
+    """The value of the annotation pullpass.dev/regenerate-requested-at that the published password was made
+    under."""
     next_transition_time: Time | None = None
     """When something next happens by itself."""
     next_transition: Literal["Rotate", "Retire", "Expire"] | None = None

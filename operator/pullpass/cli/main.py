@@ -42,6 +42,7 @@ def _operator(options: argparse.Namespace) -> int:
         seed_secret=options.seed_secret,
         trust_configmap=options.trust_configmap,
         bcrypt_cost=options.bcrypt_cost,
+        writes_per_second=options.writes_per_second,
         health_port=options.health_port,
         metrics_port=options.metrics_port,
         kubeconfig=options.kubeconfig,
@@ -115,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--ca-secret", default="pullpass-ca", metavar="NAME", help="Secret of the CA (%(default)s)")
     add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
     add("--trust-configmap", default="pullpass-trust", metavar="NAME", help="ConfigMap that registries mount")
+    add(
+        "--writes-per-second",
+        type=_rate,
+        default=100,
+        metavar="N",
+        help="how many API writes to make at most in a second, in the long run (%(default)s)",
+    )
     add("--health-port", type=int, default=8081, help="port of /healthz (%(default)s)")
     add("--metrics-port", type=int, default=8082, help="port of /metrics (%(default)s)")
 
@@ -150,6 +158,13 @@ def _cost(text: str) -> int:
     if not 4 <= cost <= 12:
         raise argparse.ArgumentTypeError("a bcrypt cost is 4 to 12")
     return cost
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 1 <= rate <= 10_000:
+        raise argparse.ArgumentTypeError("writes per second are 1 to 10000")
+    return rate
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
-"""Asks each ready token server whether it accepts a password, by a real login."""
+"""Asks the token servers whether they accept a password, by a real login.
+
+Each ready one must. One that is not ready is asked as well, as it may become so at any moment: if it answers logins it
+must accept too, and if it cannot be reached, or says that it is not complete, it learns of the password before it is
+ready (see `kube/reflector.py`).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -17,6 +23,19 @@ LOGIN_SECONDS = 5
 
 class NotAcceptedError(Exception):
     """A token server does not accept a new password yet; the text says which and what it answered."""
+
+
+class _UnreachableError(NotAcceptedError):
+    """A token server gives no answer."""
+
+
+@dataclass(frozen=True, order=True)
+class _Endpoint:
+    """A replica as an EndpointSlice tells of it."""
+
+    address: str
+    """Host and port."""
+    ready: bool
 
 
 class TokenServers:
@@ -36,45 +55,59 @@ class TokenServers:
             yield cls(kube, settings, session)
 
     async def accept(self, username: str, password: Password) -> None:
-        """Returns once every ready replica has accepted the password; none ready is fine, as a replica is ready
-        only when it knows every record. Raises NotAcceptedError or a KubeError.
+        """Returns once every replica that answers logins has accepted the password, also those that came while the
+        others were asked; there may be none. Raises NotAcceptedError or a KubeError.
         """
-        asked: set[str] = set()
-        while True:
-            new = await self._ready_addresses() - asked
-            if not new:
-                return
-            await asyncio.gather(*(self._login(address, username, password) for address in sorted(new)))
+        asked: set[_Endpoint] = set()
+        while new := await self._endpoints() - asked:
+            logins = [asyncio.create_task(self._ask(endpoint, username, password)) for endpoint in sorted(new)]
+            # To the end, also where one refuses: a login that is still under way would outlive the decision.
+            answers = await asyncio.gather(*logins, return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
             asked |= new
 
-    async def _ready_addresses(self) -> set[str]:
+    async def _endpoints(self) -> set["_Endpoint"]:
         slices = self._kube.list(
             ENDPOINT_SLICES,
             self._settings.namespace,
             label_selector=f"kubernetes.io/service-name={self._settings.token_server_service}",
         )
-        return {address async for slice_ in slices for address in _addresses(slice_)}
+        return {endpoint async for slice_ in slices for endpoint in _read(slice_)}
+
+    async def _ask(self, endpoint: "_Endpoint", username: str, password: Password) -> None:
+        try:
+            await self._login(endpoint.address, username, password)
+        except (_UnreachableError, Unavailable):
+            if endpoint.ready:
+                raise
 
     async def _login(self, address: str, username: str, password: Password) -> None:
         try:
             async with self._session.get(
                 f"http://{address}/token",
                 params={"service": self._settings.service},
-                auth=aiohttp.BasicAuth(username, password.text),
+                headers={"Authorization": aiohttp.encode_basic_auth(username, password.text)},
+                allow_redirects=False,
             ) as response:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NotAcceptedError(f"token server {address} cannot be asked ({type(error).__name__})") from None
+            raise _UnreachableError(f"token server {address} cannot be asked ({type(error).__name__})") from None
         if status == 503:
             raise Unavailable(f"token server {address} is busy", status)
         if status != 200:
             raise NotAcceptedError(f"token server {address} does not accept the new password yet (HTTP {status})")
 
 
-def _addresses(slice_: dict[str, Any]) -> list[str]:
+def _read(slice_: dict[str, Any]) -> list[_Endpoint]:
     port = next((p["port"] for p in slice_.get("ports") or [] if p.get("name") == "http"), None)
     if port is None:
         return []
-    ready = [e for e in slice_.get("endpoints") or [] if (e.get("conditions") or {}).get("ready") is not False]
-    hosts = [address for endpoint in ready for address in endpoint.get("addresses") or []]
-    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts]
+    return [
+        # By the API's own rule, no word on it means ready.
+        _Endpoint(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", conditions.get("ready") is not False)
+        for endpoint in slice_.get("endpoints") or []
+        for conditions in [endpoint.get("conditions") or {}]
+        for host in endpoint.get("addresses") or []
+    ]

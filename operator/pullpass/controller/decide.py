@@ -6,18 +6,23 @@ a published password working: record, acceptance by every token server, pull sec
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from pullpass.access.namespaces import allows
 from pullpass.api.registrytoken import RegistryTokenSpec, SlotName
 from pullpass.api.scopemap import ScopeMapSpec
+from pullpass.controller.contention import Hold, Matter
 from pullpass.controller.mirror import Namespace, Token
 from pullpass.controller.pullsecrets import PullSecret, Wanted
 from pullpass.controller.serviceaccounts import ServiceAccount
 from pullpass.credentials import rotation
 from pullpass.credentials.record import Record
+
+AT_ONCE = 50
+"""How many entries and Secrets are put right in one pass; then others have their turn. A namespace may have thousands
+of ServiceAccounts, and whoever may write in it decides how many at once are not as they should be."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Facts:
     seed: str
     digests: Mapping[SlotName, str]
     """What a pull secret's content must be, by slot, for slots whose password can be derived."""
+    holds: Mapping[Matter, Hold]
+    """Repairs that must wait, should they be needed."""
 
     @property
     def allowed(self) -> bool:
@@ -146,20 +153,32 @@ class Plan:
     due: datetime | None = None
     """When to look at the token again, if nothing happens before."""
     transition: Literal["Rotate", "Retire", "Expire"] | None = None
-    ended: Literal["token", "password"] | None = None
+    ended: Literal["token", "password", "revoked"] | None = None
+    missed: frozenset[Matter] = frozenset()
+    """What would have to be repaired, and must wait."""
+    contested: frozenset[Matter] = frozenset()
+    """What another controller keeps undoing: what of it is missed, or was put back only just now."""
+    repair: datetime | None = None
+    """When the first of all these may be repaired, or counts as settled."""
+    more: bool = False
+    """Whether there is more to put right than is done in one pass."""
 
 
 def decide(facts: Facts, now: datetime) -> Plan:
     """The plan for the token as it is at `now`."""
+    plan = _plan(facts, now)
+    return _portion(_hold_back(facts, plan) if facts.holds else plan)
+
+
+def _plan(facts: Facts, now: datetime) -> Plan:
     if facts.token.deleting or facts.spec is None:
         return Plan()
     tidy = _tidy(facts)
     if not facts.spec.enabled or not facts.allowed:
         # Nothing is taken away: the last good pull secret stays for the day that access is given back.
-        end = facts.spec.expires_at
-        return Plan(tidy, due=end if end is not None and end > now else None)
+        return Plan(tidy, due=_next_end(facts, now))
     entries = _entries(facts)
-    step = rotation.next_step(facts.record, facts.spec, facts.seed, now)
+    step = rotation.next_step(facts.record, facts.spec, facts.token.requests, facts.seed, now)
     match step:
         case rotation.Make(slot):
             return Plan((*tidy, *entries, MakePassword(slot)), again=True)
@@ -168,17 +187,25 @@ def decide(facts: Facts, now: datetime) -> Plan:
         case rotation.Publish(slot):
             writes = _writes(facts, slot)
             return Plan((*tidy, *entries, AwaitAcceptance(slot), *writes, MarkPublished(slot)), again=True)
-        case rotation.Ended(of):
+        case rotation.Ended(of, due):
             removals = (
                 tuple(DeletePullSecret(secret) for secret in facts.secrets)
                 if facts.spec.pull_secret.when_revoked == "Remove"
                 else tidy
             )
-            return Plan(removals, ended=of)
+            retires: Literal["Retire"] | None = "Retire" if due is not None else None
+            return Plan(removals, due=due or _next_end(facts, now), transition=retires, ended=of)
         case rotation.Settled(due, transition):
             slot_ = facts.record.published
             repairs = _writes(facts, slot_) if slot_ is not None else ()
             return Plan((*tidy, *entries, *repairs), due=due, transition=transition)
+
+
+def _next_end(facts: Facts, now: datetime) -> datetime | None:
+    """When the status has to tell of another end although nothing is to be done."""
+    assert facts.spec is not None
+    ends = [facts.spec.expires_at, *(slot.ends_at for slot in facts.record.slots.values())]
+    return min((end for end in ends if end is not None and end > now), default=None)
 
 
 def _tidy(facts: Facts) -> tuple[Action, ...]:
@@ -219,3 +246,61 @@ def _writes(facts: Facts, slot: SlotName) -> tuple[WritePullSecret, ...]:
         for target in facts.targets
         if target.usable and not (target.secret is not None and target.wanted.matches(target.secret, digest))
     )
+
+
+def matters(facts: Facts, action: Action) -> tuple[Matter, ...]:
+    """What of an action others can undo; empty for what is out of their reach."""
+    uid = facts.token.uid
+    match action:
+        case AddEntry(account, secret):
+            return (Matter(uid, account.namespace, secret, account.name, account.uid),)
+        case RemoveEntry(account, keep):
+            mine = {secret for secret, of in account.ours.items() if of == uid and secret != keep}
+            return tuple(Matter(uid, account.namespace, s, account.name, account.uid, removal=True) for s in mine)
+        case WritePullSecret(wanted):
+            return (Matter(uid, wanted.namespace, wanted.name),)
+        case DeletePullSecret(secret_):
+            return (Matter(uid, secret_.namespace, secret_.name, removal=True),)
+        case _:
+            return ()
+
+
+def _hold_back(facts: Facts, plan: Plan) -> Plan:
+    """The plan without the repairs that must wait."""
+    held = [action for action in plan.actions if _must_wait(facts, action)]
+    actions = tuple(action for action in plan.actions if action not in held)
+    if plan.again or facts.spec is None:
+        return replace(plan, actions=actions)
+    missed = frozenset(matter for action in held for matter in matters(facts, action))
+    # Of what somebody else puts where it does not belong, nothing is told: everybody can write a label or annotation
+    # that names this token.
+    contested = frozenset(matter for matter in missed if not matter.removal)
+    if facts.spec.enabled and facts.allowed and plan.ended is None:
+        contested |= {matter for matter, hold in facts.holds.items() if hold.lasting and _is_wanted(facts, matter)}
+    repair = min((facts.holds[matter].until for matter in missed | contested), default=None)
+    return replace(plan, actions=actions, missed=missed, contested=contested, repair=repair)
+
+
+def _portion(plan: Plan) -> Plan:
+    many = [a for a in plan.actions if isinstance(a, AddEntry | RemoveEntry | DeletePullSecret)]
+    if len(many) <= AT_ONCE:
+        return plan
+    later = set(map(id, many[AT_ONCE:]))
+    return replace(plan, actions=tuple(a for a in plan.actions if id(a) not in later), more=True)
+
+
+def _must_wait(facts: Facts, action: Action) -> bool:
+    password_id = facts.record.slots[action.slot].id if isinstance(action, WritePullSecret) else ""
+    holds = [facts.holds.get(matter) for matter in matters(facts, action)]
+    return bool(holds) and all(hold is not None and hold.password_id == password_id for hold in holds)
+
+
+def _is_wanted(facts: Facts, matter: Matter) -> bool:
+    assert facts.spec is not None
+    target = next((t for t in facts.targets if t.usable and t.wanted.namespace == matter.namespace), None)
+    if matter.removal or target is None or target.wanted.name != matter.secret:
+        return False
+    account = target.service_accounts.get(matter.account)
+    named = facts.spec.pull_secret.service_accounts
+    listed = "*" in named or matter.account in named
+    return not matter.account or (listed and account is not None and account.uid == matter.account_uid)

@@ -1,5 +1,7 @@
 """Gathers the facts about one RegistryToken from the mirror, and derives its passwords. Reads only."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 
 from pydantic import ValidationError
@@ -9,6 +11,7 @@ from pullpass.api.registrytoken import RegistryTokenSpec
 from pullpass.api.scopemap import ScopeMapSpec
 from pullpass.controller import decide as d
 from pullpass.controller import pullsecrets
+from pullpass.controller.contention import Contention
 from pullpass.controller.mirror import Mirror, Token
 from pullpass.controller.pullsecrets import Wanted
 from pullpass.controller.settings import Settings
@@ -19,10 +22,14 @@ from pullpass.credentials.record import Record, Slot
 class Gatherer:
     """Turns what the mirror has into facts to decide upon."""
 
-    def __init__(self, mirror: Mirror, settings: Settings, seed: bytes) -> None:
+    def __init__(
+        self, mirror: Mirror, settings: Settings, seed: bytes, contention: Contention, now: Callable[[], datetime]
+    ) -> None:
         self._mirror = mirror
         self._settings = settings
         self._seed = seed
+        self._contention = contention
+        self._now = now
         self.seed_id = passwords.seed_id(seed)
 
     def facts(self, token: Token) -> d.Facts:
@@ -30,7 +37,7 @@ class Gatherer:
         mirror = self._mirror
         token = mirror.tokens.get(token.key, token)
         try:
-            spec = RegistryTokenSpec.model_validate(token.spec)
+            spec = RegistryTokenSpec.model_validate(token.spec.read())
         except ValidationError:
             spec = None
         stored = mirror.records.get(token.uid)
@@ -55,6 +62,7 @@ class Gatherer:
                 for name, slot in record.slots.items()
                 if slot.seed == self.seed_id
             },
+            holds=self._contention.holds(token.uid, token.generation, self._now()),
         )
 
     def _scope_map(self, spec: RegistryTokenSpec | None) -> ScopeMapSpec | Literal["missing", "invalid"]:
@@ -62,7 +70,7 @@ class Gatherer:
         if stored is None:
             return "missing"
         try:
-            return ScopeMapSpec.model_validate(stored.spec)
+            return ScopeMapSpec.model_validate(stored.spec.read())
         except ValidationError:
             return "invalid"
 

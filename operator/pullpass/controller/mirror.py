@@ -7,15 +7,18 @@ may arrive after the watch has told of a later change, or of the deletion.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from pullpass.api import names
+from pullpass.controller.document import Document
 from pullpass.controller.pullsecrets import PullSecret
 from pullpass.controller.queue import Key
 from pullpass.controller.serviceaccounts import ServiceAccount
-from pullpass.credentials.record import Record
+from pullpass.credentials.record import Record, Requests
 
+K = TypeVar("K")
+V = TypeVar("V")
 Body = Mapping[str, Any]
 DELETED = "DELETED"
 REMEMBERED_DELETIONS = 10_000
@@ -31,18 +34,24 @@ class Token:
     uid: str
     generation: int
     resource_version: str
-    spec: Mapping[str, Any]
-    status: Mapping[str, Any]
+    spec: Document
+    status: Document
     deleting: bool
+    requests: Requests = field(default_factory=Requests)
+    """What its annotations ask for."""
 
     @property
     def key(self) -> Key:
         """Its key in the work queue."""
         return Key("token", self.namespace, self.name)
 
+    def pull_secret_name(self) -> str:
+        """Name of its pull secret, in every namespace."""
+        return (self.spec.read().get("pullSecret") or {}).get("name") or f"{self.name}-pull"
+
     def target_namespaces(self) -> tuple[str, ...]:
         """Its own namespace, then the further ones it names."""
-        further = (self.spec.get("pullSecret") or {}).get("namespaces") or ()
+        further = (self.spec.read().get("pullSecret") or {}).get("namespaces") or ()
         return tuple(dict.fromkeys((self.namespace, *further)))
 
 
@@ -72,7 +81,7 @@ class StoredRecord:
 class StoredMap:
     """A ScopeMap's spec as the API gave it."""
 
-    spec: Mapping[str, Any]
+    spec: Document
     uid: str
     resource_version: str
 
@@ -85,6 +94,7 @@ class Mirror:
         self.tokens_by_uid: dict[str, Key] = {}
         self.tokens_by_map: defaultdict[str, set[Key]] = defaultdict(set)
         self.tokens_by_target: defaultdict[str, set[Key]] = defaultdict(set)
+        self.tokens_by_secret: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self.scope_maps: dict[str, StoredMap] = {}
         self.namespaces: dict[str, Namespace] = {}
         self.records: dict[str, StoredRecord] = {}
@@ -136,22 +146,25 @@ class Mirror:
             uid=metadata["uid"],
             generation=int(metadata.get("generation", 0)),
             resource_version=metadata["resourceVersion"],
-            spec=body.get("spec") or {},
-            status=body.get("status") or {},
+            spec=Document.of(body.get("spec") or {}),
+            status=Document.of(body.get("status") or {}),
             deleting="deletionTimestamp" in metadata,
+            requests=Requests.read(metadata.get("annotations") or {}),
         )
         self.tokens[key] = token
         self.tokens_by_uid[token.uid] = key
         self.tokens_by_map[_map_name(token)].add(key)
         for namespace in token.target_namespaces():
             self.tokens_by_target[namespace].add(key)
+            self.tokens_by_secret[namespace, token.pull_secret_name()].add(key)
         return keys
 
     def _forget_token(self, token: Token) -> None:
         self.tokens_by_uid.pop(token.uid, None)
-        self.tokens_by_map[_map_name(token)].discard(token.key)
+        _discard(self.tokens_by_map, _map_name(token), token.key)
         for namespace in token.target_namespaces():
-            self.tokens_by_target[namespace].discard(token.key)
+            _discard(self.tokens_by_target, namespace, token.key)
+            _discard(self.tokens_by_secret, (namespace, token.pull_secret_name()), token.key)
 
     def observe_scope_map(self, type_: str | None, body: Body) -> set[Key]:
         """A ScopeMap."""
@@ -163,7 +176,9 @@ class Mirror:
         if type_ == DELETED:
             self.scope_maps.pop(name, None)
         else:
-            self.scope_maps[name] = StoredMap(body.get("spec") or {}, metadata["uid"], metadata["resourceVersion"])
+            self.scope_maps[name] = StoredMap(
+                Document.of(body.get("spec") or {}), metadata["uid"], metadata["resourceVersion"]
+            )
         return set(self.tokens_by_map.get(name, ()))
 
     def observe_namespace(self, type_: str | None, body: Body) -> set[Key]:
@@ -228,7 +243,7 @@ class Mirror:
             return set()
         keys: set[Key] = set()
         if known is not None:
-            self.secrets_of[known.token_uid].discard(place)
+            _discard(self.secrets_of, known.token_uid, place)
             del self.pull_secrets[place]
             keys |= self.keys_of(known.token_uid)
         seen = PullSecret.read(body) if type_ != DELETED else None
@@ -245,20 +260,27 @@ class Mirror:
         known = self.service_accounts[namespace].get(name)
         if not self._is_news("serviceaccount", type_, body, known):
             return set()
-        keys: set[Key] = set(self.tokens_by_target.get(namespace, ()))
         if known is not None:
             del self.service_accounts[namespace][name]
             for uid in known.ours.values():
-                self.entries_of[uid].discard((namespace, name))
-        if type_ == DELETED:
-            return keys
-        seen = ServiceAccount.read(body)
-        self.service_accounts[namespace][name] = seen
-        for uid in seen.ours.values():
-            self.entries_of[uid].add((namespace, name))
+                _discard(self.entries_of, uid, (namespace, name))
+        seen = None if type_ == DELETED else ServiceAccount.read(body)
+        if seen is not None:
+            self.service_accounts[namespace][name] = seen
+            for uid in seen.ours.values():
+                self.entries_of[uid].add((namespace, name))
+        return self._concerned(namespace, known, seen)
+
+    def _concerned(self, namespace: str, before: ServiceAccount | None, after: ServiceAccount | None) -> set[Key]:
+        """The tokens that a change of a ServiceAccount concerns, which are few where only entries differ."""
+        if before is None or after is None:
+            keys = set(self.tokens_by_target.get(namespace, ()))
+        else:
+            changed = set(before.pull_secrets) ^ set(after.pull_secrets)
+            keys = {key for secret in changed for key in self.tokens_by_secret.get((namespace, secret), ())}
+        marks = set(before.ours.items() if before else ()) ^ set(after.ours.items() if after else ())
+        for _, uid in marks:
             keys |= self.keys_of(uid)
-        if known is not None and (known.pull_secrets, known.ours) == (seen.pull_secrets, seen.ours):
-            return set()
         return keys
 
     def known(self, plural: str) -> Iterator[Body]:
@@ -286,8 +308,7 @@ class Mirror:
     def every_key(self) -> Iterable[Key]:
         """All tokens, and the rests of all that are no more: what a new leader looks at."""
         yield from self.tokens
-        uids = {*self.records, *(u for u, s in self.secrets_of.items() if s)}
-        uids |= {u for u, e in self.entries_of.items() if e}
+        uids = {*self.records, *self.secrets_of, *self.entries_of}
         for uid in uids:
             if uid not in self.tokens_by_uid:
                 yield Key("orphan", name=uid)
@@ -300,5 +321,14 @@ def _stub(namespace: str, name: str, known: Any, component: str = "", token_uid:
     return {"metadata": metadata}
 
 
+def _discard(index: dict[K, set[V]], key: K, value: V) -> None:
+    """Takes a value out of an index, and the key with its last one: tokens come and go for as long as this lives."""
+    values = index.get(key)
+    if values is not None:
+        values.discard(value)
+        if not values:
+            del index[key]
+
+
 def _map_name(token: Token) -> str:
-    return str((token.spec.get("scopeMapRef") or {}).get("name", ""))
+    return str((token.spec.read().get("scopeMapRef") or {}).get("name", ""))

@@ -4,48 +4,105 @@ That is its credential record, its pull secrets in other namespaces, and its ent
 """
 
 import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
 
 from pullpass.api import names
-from pullpass.controller import serviceaccounts
+from pullpass.controller.contention import Contention, Matter
+from pullpass.controller.decide import AT_ONCE
+from pullpass.controller.entries import Entries
 from pullpass.controller.mirror import Mirror
+from pullpass.controller.pullsecrets import PullSecret
+from pullpass.controller.serviceaccounts import ServiceAccount
 from pullpass.controller.settings import Settings
-from pullpass.kube.client import Kube, NotFound
-from pullpass.kube.resources import REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
+from pullpass.kube.client import Conflict, Kube, KubeError, NotFound, Refused
+from pullpass.kube.resources import REGISTRY_TOKENS, SECRETS
 
 log = logging.getLogger(__name__)
+
+NO_SPEC = 0
+"""In place of the generation of a spec: a token that is no more has none."""
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
 
 
 class Orphans:
     """Works on the UIDs of RegistryTokens that are no more."""
 
-    def __init__(self, kube: Kube, mirror: Mirror, settings: Settings) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        mirror: Mirror,
+        settings: Settings,
+        entries: Entries,
+        *,
+        now: Callable[[], datetime] = _utcnow,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._kube = kube
         self._mirror = mirror
         self._settings = settings
+        self._entries = entries
+        self._contention = Contention(monotonic=monotonic)
+        self._now = now
 
-    async def sweep(self, token_uid: str) -> None:
-        """Removes the rests of one token. Raises a KubeError where the API server could not be asked."""
+    async def sweep(self, token_uid: str) -> datetime | None:
+        """Removes the rests of one token; returns when to come again for what another controller has put back.
+
+        Raises a KubeError where the API server could not be asked, or where something is in the way in one place;
+        the others do not wait for it.
+        """
         mirror = self._mirror
+        holds = self._contention.holds(token_uid, NO_SPEC, self._now())
         stored = mirror.records.get(token_uid)
         secrets = [mirror.pull_secrets[place] for place in sorted(mirror.secrets_of.get(token_uid, ()))]
-        going = [secret for secret in secrets if not secret.retained]
-        accounts = sorted(mirror.entries_of.get(token_uid, ()))
-        if stored is None and not going and not accounts:
-            return
+        rests: dict[Matter, PullSecret | ServiceAccount] = {
+            Matter(token_uid, secret.namespace, secret.name, removal=True): secret
+            for secret in secrets
+            if not secret.retained
+        }
+        for namespace, name in sorted(mirror.entries_of.get(token_uid, ())):
+            account = mirror.service_accounts[namespace][name]
+            rests[Matter(token_uid, namespace, "", name, account.uid, removal=True)] = account
+        again = min((holds[matter].until for matter in rests if matter in holds), default=None)
+        going = {matter: rest for matter, rest in rests.items() if matter not in holds}
+        if len(going) > AT_ONCE:
+            going, again = dict(islice(going.items(), AT_ONCE)), self._now()
+        if stored is None and not going:
+            return again
         places = {secret.token for secret in secrets}
         if stored is not None and stored.record is not None:
             places.add(f"{stored.record.namespace}/{stored.record.name}")
         if token_uid in mirror.tokens_by_uid or await self._lives(token_uid, places):
-            return
+            return None
         if stored is not None:
             await self._kube.delete(
                 SECRETS, self._settings.credentials_namespace, names.record_name(token_uid), uid=stored.uid
             )
-        for secret in going:
-            await self._kube.delete(SECRETS, secret.namespace, secret.name, uid=secret.uid)
-        for namespace, name in accounts:
-            await self._remove_entries(namespace, name, token_uid)
+        trouble: KubeError | None = None
+        for matter, rest in going.items():
+            try:
+                if await self._remove(rest, token_uid):
+                    self._contention.did(matter, NO_SPEC)
+            except (Conflict, Refused) as error:
+                trouble = error
         log.info("swept up after deleted token %s (%s)", ", ".join(sorted(places)) or "unknown", token_uid)
+        if trouble is not None:
+            raise trouble
+        return again
+
+    async def _remove(self, rest: PullSecret | ServiceAccount, token_uid: str) -> bool:
+        if isinstance(rest, ServiceAccount):
+            return await self._entries.remove(rest, token_uid)
+        # In its version, too: a successor takes the object over as it is, and its owner may have made it his.
+        await self._kube.delete(
+            SECRETS, rest.namespace, rest.name, uid=rest.uid, resource_version=rest.resource_version
+        )
+        return True
 
     async def _lives(self, token_uid: str, places: set[str]) -> bool:
         """Asks the API server itself: the mirror may lag, and a deletion cannot be taken back."""
@@ -62,14 +119,3 @@ class Orphans:
         # 404 also means that the kind is not served at this moment; only a list tells the two apart.
         await self._kube.list_page(REGISTRY_TOKENS, limit=1)
         return False
-
-    async def _remove_entries(self, namespace: str, name: str, token_uid: str) -> None:
-        account = self._mirror.service_accounts.get(namespace, {}).get(name)
-        operations = serviceaccounts.remove_entries(account, token_uid) if account is not None else []
-        if not operations:
-            return
-        try:
-            await self._kube.json_patch(SERVICE_ACCOUNTS, namespace, name, operations)
-        except NotFound:
-            return
-        # The mirror learns of it through the watch, which also wakes a successor that needs an entry of that name.

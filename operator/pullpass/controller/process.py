@@ -1,23 +1,27 @@
 """The operator process: what it starts, in which order, and what ends it.
 
-Kopf fills the mirror from the first moment, also in a standby replica. Only the holder of the Lease works the queue,
-and only once everything that the API server lists has been seen: a decision on half of the facts would be a write
-too many. If any part ends, the process ends, and its Deployment starts it anew.
+Kopf fills the mirror from the first moment, also in a standby replica, which so can begin at once when its turn
+comes. Only the holder of the Lease works the queue, and only once everything that the API server lists has been seen:
+a decision on half of the facts would be a write too many. If any part ends, the process ends, and its Deployment
+starts it anew.
 """
 
 import asyncio
 import logging
+import os
 import signal
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import kopf
 from prometheus_client import start_http_server
 
 from pullpass.controller import handlers, metrics, signingkeys
 from pullpass.controller.acceptance import TokenServers
+from pullpass.controller.entries import Entries
 from pullpass.controller.mirror import Mirror
 from pullpass.controller.orphans import Orphans
 from pullpass.controller.queue import Key, WorkQueue
@@ -27,44 +31,73 @@ from pullpass.controller.settings import Settings
 from pullpass.controller.signingkeys import SigningKeyError
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
 from pullpass.kube.lease import lead
+from pullpass.kube.pace import Pace
 
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "pullpass-operator"
 RETRY_SECONDS = 1.0
+KOPF_SECONDS = 10.0
+"""How long Kopf may take to end."""
 RESYNC = timedelta(minutes=10)
 """How long a deletion that Kopf's watch has lost goes unnoticed."""
 SIGNING_KEYS = Key("signing-keys")
-MIRROR = Key("resync")
 
 
 class OperatorEndedError(Exception):
     """A part of the operator ended that must not; the text says which."""
 
 
+class Office:
+    """What the parts of the process have in common: the mirror, and the work queue while this replica is in charge.
+
+    A standby has no queue, and whoever begins looks at everything.
+    """
+
+    def __init__(self) -> None:
+        self.mirror = Mirror()
+        self.queue: WorkQueue | None = None
+        self.synced = asyncio.Event()
+        """Set once the mirror has everything that the API server lists."""
+
+    def wake(self, keys: Iterable[Key], urgent: bool) -> None:
+        """Queues keys that the watches have told of."""
+        if self.queue is not None:
+            for key in keys:
+                self.queue.add(key, urgent=urgent)
+
+
 async def run(settings: Settings) -> None:
     """Runs the operator until SIGTERM or SIGINT. Raises OperatorEndedError or KubeError where it cannot go on."""
-    mirror, queue = Mirror(), WorkQueue()
+    office = Office()
     server, thread = start_http_server(settings.metrics_port)
-    metrics.QUEUE.set_function(lambda: len(queue))
-    metrics.TOKENS.set_function(lambda: len(mirror.tokens))
+    metrics.QUEUE.set_function(lambda: len(office.queue or ()))
+    metrics.TOKENS.set_function(lambda: len(office.mirror.tokens))
     try:
         async with Kube.connect(settings.kubeconfig) as kube:
             stop, stopped = asyncio.Event(), asyncio.Event()
-            watching = asyncio.create_task(_watch(mirror, queue, settings, stop, stopped))
-            leading = asyncio.create_task(_lead(kube, mirror, queue, settings))
+            watching = asyncio.create_task(_watch(office, settings, stop, stopped))
+            comparing = asyncio.create_task(_compare(kube, office, settings))
+            leading = asyncio.create_task(_lead(kube, office, settings))
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({watching, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watching, comparing, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             # Work ends first, and the Lease is given back; Kopf would cancel both as tasks that it does not know.
             leading.cancel()
-            led, *_ = await asyncio.gather(leading, return_exceptions=True)
+            comparing.cancel()
+            led, compared = await asyncio.gather(leading, comparing, return_exceptions=True)
             stopped.set()
+            await asyncio.wait({watching}, timeout=KOPF_SECONDS)
+            if not watching.done():
+                # Where a watch has failed for good, Kopf may wait for its own end for ever, and the event loop for it.
+                log.warning("Kopf does not end; the process ends without it")
+                logging.shutdown()
+                os._exit(0 if stopping.done() else 1)
             watched, *_ = await asyncio.gather(watching, return_exceptions=True)
             if stopping.done():
                 log.info("stopped")
                 return
             stopping.cancel()
-            for result in (led, watched):
+            for result in (led, compared, watched):
                 if isinstance(result, Exception):
                     raise result
             raise OperatorEndedError("Kopf ended without a reason")
@@ -74,15 +107,14 @@ async def run(settings: Settings) -> None:
         thread.join()
 
 
-async def _watch(
-    mirror: Mirror, queue: WorkQueue, settings: Settings, stop: asyncio.Event, stopped: asyncio.Event
-) -> None:
+async def _watch(office: Office, settings: Settings, stop: asyncio.Event, stopped: asyncio.Event) -> None:
     """Kopf, which also answers the liveness probe, until `stopped`. A signal to stop sets `stop`."""
     ready = asyncio.Event()
     kopf_running = asyncio.create_task(
         kopf.operator(
-            registry=handlers.make_registry(mirror, queue, settings),
+            registry=handlers.make_registry(office.mirror, office.wake, settings),
             settings=handlers.make_kopf_settings(),
+            memories=handlers.Memories(),
             standalone=True,
             clusterwide=True,
             # Otherwise Kopf looks up the name of its user, and in the container that user has none.
@@ -101,12 +133,29 @@ async def _watch(
     await kopf_running
 
 
-async def _lead(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
-    async def work() -> None:
-        metrics.LEADER.set(1)
-        await _work(kube, mirror, queue, settings)
+async def _compare(kube: Kube, office: Office, settings: Settings) -> None:
+    """Brings the mirror to what the API server lists, at the start and every ten minutes; a standby's as well."""
+    while True:
+        try:
+            office.wake(await resync(kube, office.mirror, settings.credentials_namespace), False)
+        except KubeError as error:
+            if not office.synced.is_set() and not isinstance(error, Gone | Unavailable):
+                raise
+            log.warning("comparing with the API server: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            office.synced.set()
+            await asyncio.sleep(RESYNC.total_seconds())
 
-    end = await lead(kube, namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity, work=work)
+
+async def _lead(kube: Kube, office: Office, settings: Settings) -> None:
+    async def work(kube: Kube) -> None:
+        metrics.LEADER.set(1)
+        await _work(kube, office, settings)
+
+    # First its turn, then the Lease: what waits for its turn may have lost the Lease meanwhile.
+    paced = kube.guarded(Pace(settings.writes_per_second).wait)
+    end = await lead(paced, namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity, work=work)
     metrics.LEADER.set(0)
     raise OperatorEndedError(
         "the Lease could not be renewed in time; another replica may hold it by now"
@@ -115,15 +164,19 @@ async def _lead(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings
     )
 
 
-async def _work(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings) -> None:
-    seed = await _keys(kube, settings)
-    await _synced(kube, mirror, settings)
+async def _work(kube: Kube, office: Office, settings: Settings) -> None:
+    mirror = office.mirror
+    seed = await _seed(kube, settings)
+    await office.synced.wait()
     log.info("in charge of %d tokens", len(mirror.tokens))
+    queue = office.queue = WorkQueue()
     async with TokenServers.connect(kube, settings) as token_servers:
-        tokens = TokenReconciler(kube, mirror, settings, token_servers, seed, queue.add)
-        orphans = Orphans(kube, mirror, settings)
-        queue.add(SIGNING_KEYS)
-        queue.set_due(MIRROR, datetime.now(UTC) + RESYNC)
+        wake = partial(queue.add, urgent=True)
+        entries = Entries(kube, mirror, wake)
+        tokens = TokenReconciler(kube, mirror, settings, token_servers, entries, seed, wake)
+        orphans = Orphans(kube, mirror, settings, entries)
+        # Registries and token servers wait for them.
+        queue.add(SIGNING_KEYS, urgent=True)
         for key in list(mirror.every_key()):
             queue.add(key)
 
@@ -134,11 +187,7 @@ async def _work(kube: Kube, mirror: Mirror, queue: WorkQueue, settings: Settings
                 if outcome.retry is not None:
                     raise _AgainError(outcome.retry)
             elif key.kind == "orphan":
-                await orphans.sweep(key.name)
-            elif key.kind == "resync":
-                for found in await resync(kube, mirror, settings.credentials_namespace):
-                    queue.add(found)
-                queue.set_due(key, datetime.now(UTC) + RESYNC)
+                queue.set_due(key, await orphans.sweep(key.name))
             else:
                 queue.set_due(key, await signingkeys.reconcile(kube, settings, datetime.now(UTC)))
 
@@ -189,24 +238,11 @@ async def _worker(queue: WorkQueue, work_on: Callable[[Key], Awaitable[None]]) -
         metrics.DURATION.labels(key.kind).observe(time.monotonic() - start)
 
 
-async def _keys(kube: Kube, settings: Settings) -> bytes:
-    """Signing keys and seed come first: registries and token servers wait for them. Returns the seed."""
+async def _seed(kube: Kube, settings: Settings) -> bytes:
+    """The seed, without which no password can be made, nor told from one of another seed."""
     while True:
         try:
-            await signingkeys.reconcile(kube, settings, datetime.now(UTC))
             return await signingkeys.load_seed(kube, settings)
         except (Conflict, Unavailable, SigningKeyError) as error:
-            log.warning("keys: %s", error)
+            log.warning("seed: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _synced(kube: Kube, mirror: Mirror, settings: Settings) -> None:
-    """Returns once the mirror has everything that the API server lists."""
-    while True:
-        try:
-            await resync(kube, mirror, settings.credentials_namespace)
-        except (Gone, Unavailable) as error:
-            log.warning("waiting for the API server: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
-            return

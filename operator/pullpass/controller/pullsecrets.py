@@ -31,11 +31,15 @@ class PullSecret:
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> "PullSecret | None":
-        """From the API object; None for a Secret that is not a pull secret of ours."""
+        """From the API object; None for a Secret that is not a pull secret of ours.
+
+        The type of a Secret cannot be changed: one of another type was never ours, whatever its labels say.
+        """
         metadata = body["metadata"]
         labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
         if (
-            labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY
+            body.get("type") != names.PULL_SECRET_TYPE
+            or labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY
             or labels.get(names.COMPONENT_LABEL) != names.PULL_SECRET
             or names.TOKEN_UID_LABEL not in labels
         ):
@@ -76,12 +80,12 @@ class Wanted:
         return secret.token == f"{self.token_namespace}/{self.token_name}"
 
     def matches(self, secret: PullSecret, content_digest: str) -> bool:
-        """Whether the Secret is as it should be."""
+        """Whether the Secret is as it should be. Owners that others have added are theirs, and apply leaves them."""
         return (
             secret.token_uid == self.token_uid
             and secret.digest == content_digest
             and secret.retained == self.retain
-            and set(self.owners) == set(secret.owners)
+            and (self.token_uid in secret.owners) == bool(self.owners)
         )
 
     def body(self, content: str) -> dict[str, Any]:

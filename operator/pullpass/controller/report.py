@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Literal
 
 from pullpass.api import names
+from pullpass.api.conditions import Reason
 from pullpass.controller import decide as d
 from pullpass.controller import status
+from pullpass.controller.document import Document
 from pullpass.controller.mirror import Mirror, Token
 from pullpass.controller.queue import Key
 from pullpass.controller.status import Problem
+from pullpass.credentials.record import Record
 from pullpass.kube import events
 from pullpass.kube.client import Conflict, Kube, NotFound
 from pullpass.kube.resources import REGISTRY_TOKENS
@@ -34,7 +37,7 @@ class Reporter:
         """Writes the status where it differs, and an event where Ready has changed."""
         token = facts.token
         wanted = status.build(facts, plan, problems, waiting, self._now().replace(microsecond=0))
-        if wanted == token.status:
+        if Document.of(wanted) == token.status:
             return
         body = {
             "apiVersion": names.API_VERSION,
@@ -47,13 +50,26 @@ class Reporter:
         except (NotFound, Conflict):
             return  # deleted meanwhile, or made anew: the watch brings the news
         self._mirror.observe_token("MODIFIED", answer)
-        if int(answer["metadata"].get("generation", 0)) != token.generation:
+        seen = self._mirror.tokens.get(token.key, token)
+        if (seen.generation, seen.requests) != (token.generation, token.requests):
             self._wake(token.key)
-        old, new = status.ready_reason(token.status), status.ready_reason(wanted)
+        old, new = status.ready_reason(token.status.read()), status.ready_reason(wanted)
         if old[:2] != new[:2]:
             type_: Literal["Normal", "Warning"] = "Normal" if new[0] == "True" else "Warning"
             if new[0] != "Unknown":
                 await self.event(token, type_, new[1], new[2])
+
+    async def revoked(self, facts: d.Facts, record: Record) -> None:
+        """An event for each revoked password that this record, which was just written, has no more."""
+        revoked = facts.spec.passwords.revoked if facts.spec is not None else ()
+        left = {slot.id for slot in record.slots.values()}
+        for name, slot in facts.record.slots.items():
+            if slot.id in revoked and slot.id not in left:
+                new = record.slots.get(name)
+                note = f"password {slot.id} in {name} is revoked and " + (
+                    "gone from the record" if new is None else f"replaced by {new.id}"
+                )
+                await self.event(facts.token, "Normal", Reason.PASSWORD_REVOKED, note)
 
     async def event(self, token: Token, type_: Literal["Normal", "Warning"], reason: str, note: str) -> None:
         """A log line and an event that agree."""

@@ -7,10 +7,13 @@ annotation says which entries are ours; all others are kept as they are, in thei
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pullpass.api import names
 
+MOST_OURS = 256
+"""How many entries of one ServiceAccount can be ours. Each one that is read may lead to a sweep of its own."""
 _UID = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
@@ -48,7 +51,8 @@ class ServiceAccount:
 def _parse(text: str) -> dict[str, str]:
     # Whoever may write ServiceAccounts can write this, and the UID ends up in log lines.
     pairs = (entry.partition("=") for entry in text.split(","))
-    return {secret: uid for secret, _, uid in pairs if secret and _UID.fullmatch(uid)}
+    ours = ((secret, uid) for secret, _, uid in pairs if secret and _UID.fullmatch(uid))
+    return dict(islice(ours, MOST_OURS))
 
 
 def add_entry(account: ServiceAccount, secret: str, token_uid: str) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ class Settings:
     """Cost of new password hashes, as a power of two."""
     workers: int = 8
     """How many keys are worked on at once."""
+    writes_per_second: float = 100
+    """How many API writes are made at most in a second, in the long run; the Lease is not counted."""
     health_port: int = 8081
     """Port of /healthz."""
     metrics_port: int = 8082

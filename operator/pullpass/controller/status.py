@@ -10,6 +10,7 @@ from pullpass.api import names
 from pullpass.api.conditions import Finding, Reason
 from pullpass.api.registrytoken import SLOTS
 from pullpass.api.times import format_time
+from pullpass.controller.contention import Matter
 from pullpass.controller.decide import Facts, Plan
 from pullpass.credentials.rotation import state_of
 
@@ -22,7 +23,7 @@ _HEALS = {
     Reason.NO_PASSWORD,
 }
 """Reasons that may pass without anybody changing this token: kstatus calls that Reconciling, the rest Stalled."""
-_ENDED = {Reason.TOKEN_DISABLED, Reason.TOKEN_EXPIRED, Reason.PASSWORD_EXPIRED}
+_ENDED = {Reason.TOKEN_DISABLED, Reason.TOKEN_EXPIRED, Reason.PASSWORD_EXPIRED, Reason.PASSWORD_REVOKED}
 """Somebody wanted it so: neither Reconciling nor Stalled."""
 _SHOWN = 5
 """How many places a message names before it only counts them."""
@@ -35,6 +36,8 @@ class Problem:
     namespace: str
     reason: Reason
     message: str
+    told: bool = True
+    """False where it is only to be tried again."""
 
 
 def build(facts: Facts, plan: Plan, problems: Sequence[Problem], waiting: str | None, now: datetime) -> dict[str, Any]:
@@ -44,12 +47,13 @@ def build(facts: Facts, plan: Plan, problems: Sequence[Problem], waiting: str | 
         "observedGeneration": facts.token.generation,
         "username": names.username(facts.token.namespace, facts.token.name),
         "conditions": c.to_conditions(
-            findings, facts.token.status.get("conditions") or [], facts.token.generation, now
+            findings, facts.token.status.read().get("conditions") or [], facts.token.generation, now
         ),
     }
     passwords = _passwords(facts, now)
     if passwords:
         status["passwords"] = passwords
+    status |= _handled(facts)
     ends = _access_ends(facts)
     if ends is not None:
         status["accessEndsAt"] = format_time(ends)
@@ -57,6 +61,21 @@ def build(facts: Facts, plan: Plan, problems: Sequence[Problem], waiting: str | 
         status["nextTransitionTime"] = format_time(plan.due)
         status["nextTransition"] = plan.transition
     return status
+
+
+def _handled(facts: Facts) -> dict[str, str]:
+    """The requests that the published password was made under; the last ones told while there is none."""
+    keys = ("lastHandledRotateRequest", "lastHandledRegenerateRequest")
+    if facts.record.published is None:
+        told = facts.token.status.read()
+        return {key: told[key] for key in keys if key in told}
+    requests = facts.record.slots[facts.record.published].requests
+    values = (requests.rotate, requests.regenerate)
+    return {key: value for key, value in zip(keys, values, strict=True) if value}
+
+
+def _revoked(facts: Facts) -> Sequence[str]:
+    return facts.spec.passwords.revoked if facts.spec is not None else ()
 
 
 def _passwords(facts: Facts, now: datetime) -> list[dict[str, Any]]:
@@ -70,7 +89,7 @@ def _passwords(facts: Facts, now: datetime) -> list[dict[str, Any]]:
             entry["expiresAt"] = format_time(slot.expires_at)
         if slot.valid_until is not None:
             entry["validUntil"] = format_time(slot.valid_until)
-        entry["state"] = state_of(facts.record, name, slot, now)
+        entry["state"] = state_of(facts.record, name, slot, _revoked(facts), now)
         shown.append(entry)
     return shown
 
@@ -156,14 +175,26 @@ def _password(facts: Facts, plan: Plan, waiting: str | None, now: datetime) -> F
         return finding(
             "False",
             Reason.PASSWORD_EXPIRED,
-            "the password has ended and spec.passwords.onExpiry is Revoke; "
-            "lengthen spec.passwords.lifetime or make another RegistryToken",
+            "the password has ended and spec.passwords.onExpiry is Revoke; ask for a new one with its full lifetime "
+            f"by the annotation {names.ROTATE_ANNOTATION}, or lengthen spec.passwords.lifetime",
         )
     published = facts.record.published
-    if published is not None and facts.record.slots[published].valid_at(now):
+    last = published if published is not None else facts.record.pending
+    revoked = facts.record.slots[last].id if last is not None else None
+    if revoked not in _revoked(facts):
+        revoked = None
+    if published is not None and facts.record.slots[published].valid_at(now) and revoked is None:
         return finding("True", Reason.PASSWORD_ACTIVE, f"the password in {published} is valid")
     if waiting is not None:
         return finding("Unknown", Reason.WAITING_FOR_TOKEN_SERVER, waiting)
+    if revoked is not None:
+        message = f"password {revoked} is revoked (spec.passwords.revoked)"
+        if plan.ended == "revoked":
+            message += (
+                " and onExpiry is Revoke; ask for a new one with its full lifetime "
+                f"by the annotation {names.ROTATE_ANNOTATION}"
+            )
+        return finding("False", Reason.PASSWORD_REVOKED, message)
     return finding("Unknown", Reason.NO_PASSWORD, "no password is made until the scope map may be used")
 
 
@@ -177,7 +208,7 @@ def _pull_secrets(facts: Facts, plan: Plan, problems: Sequence[Problem]) -> Find
         return finding(
             "True", Reason.REMOVED, "access has ended and the pull secrets are removed (whenRevoked: Remove)"
         )
-    found = [*problems, *_missing(facts)]
+    found = [*problems, *map(_contested, sorted(plan.contested)), *_missing(facts)]
     if found:
         texts = [problem.message for problem in found[:_SHOWN]]
         if len(found) > _SHOWN:
@@ -190,6 +221,21 @@ def _pull_secrets(facts: Facts, plan: Plan, problems: Sequence[Problem]) -> Find
     return finding("True", Reason.SYNCED, f"Secret {facts.targets[0].wanted.name} is in place in {where}")
 
 
+def _contested(matter: Matter) -> Problem:
+    if matter.account:
+        message = (
+            f"another controller keeps taking {matter.secret} out of the imagePullSecrets of ServiceAccount "
+            f"{matter.namespace}/{matter.account}; find out what manages that ServiceAccount and name the Secret in "
+            "its manifest, or take the ServiceAccount out of spec.pullSecret.serviceAccounts"
+        )
+    else:
+        message = (
+            f"another controller keeps changing or deleting Secret {matter.namespace}/{matter.secret}; "
+            "find out what manages that Secret and have it leave the Secret alone"
+        )
+    return Problem(matter.namespace, Reason.CONTESTED, message)
+
+
 def _missing(facts: Facts) -> list[Problem]:
     assert facts.spec is not None
     problems = []
@@ -200,6 +246,8 @@ def _missing(facts: Facts) -> list[Problem]:
             problems.append(
                 Problem(place, Reason.NAMESPACE_NOT_FOUND, f"namespace {place} of spec.pullSecret does not exist")
             )
+        elif target.namespace.terminating and place != own:
+            problems.append(Problem(place, Reason.NAMESPACE_NOT_FOUND, f"namespace {place} is being deleted"))
         elif not target.consents:
             problems.append(
                 Problem(

@@ -11,10 +11,42 @@ from datetime import datetime
 from typing import Any
 
 from pullpass.api import names
-from pullpass.api.registrytoken import SLOTS, SlotName
+from pullpass.api.registrytoken import LONGEST_REQUEST, SLOTS, SlotName
 from pullpass.api.times import format_time, parse_time
 
 DATA_KEY = "record.json"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What people ask for by hand, as the values of the two annotations; empty where one is absent.
+
+    A password keeps the values it was made under: by that each value makes one password, whatever is cut off.
+    """
+
+    rotate: str = ""
+    """A new password; the old one stays valid for the overlap."""
+    regenerate: str = ""
+    """A new password; all older ones end once it is published."""
+
+    @classmethod
+    def read(cls, annotations: Mapping[str, str]) -> "Requests":
+        """What the annotations of a RegistryToken ask for; long values are cut."""
+        return cls(
+            rotate=annotations.get(names.ROTATE_ANNOTATION, "")[:LONGEST_REQUEST],
+            regenerate=annotations.get(names.REGENERATE_ANNOTATION, "")[:LONGEST_REQUEST],
+        )
+
+    def beyond(self, handled: "Requests") -> "Requests":
+        """What of this was not handled yet."""
+        return Requests(
+            rotate="" if self.rotate == handled.rotate else self.rotate,
+            regenerate="" if self.regenerate == handled.regenerate else self.regenerate,
+        )
+
+    def or_else(self, earlier: "Requests") -> "Requests":
+        """This, and the earlier values where this has none."""
+        return Requests(self.rotate or earlier.rotate, self.regenerate or earlier.regenerate)
 
 
 @dataclass(frozen=True)
@@ -31,6 +63,8 @@ class Slot:
     """End by lifetime."""
     valid_until: datetime | None = None
     """End after a replacement."""
+    requests: Requests = Requests()
+    """What had been asked for by hand when it was made."""
 
     @property
     def ends_at(self) -> datetime | None:
@@ -127,6 +161,7 @@ def _slot(content: Mapping[str, Any]) -> Slot:
         created_at=parse_time(content["createdAt"]),
         expires_at=time("expiresAt"),
         valid_until=time("validUntil"),
+        requests=Requests(str(content.get("rotateRequest", "")), str(content.get("regenerateRequest", ""))),
     )
 
 
@@ -142,4 +177,8 @@ def _content(slot: Slot) -> dict[str, Any]:
         content["expiresAt"] = format_time(slot.expires_at)
     if slot.valid_until is not None:
         content["validUntil"] = format_time(slot.valid_until)
+    if slot.requests.rotate:
+        content["rotateRequest"] = slot.requests.rotate
+    if slot.requests.regenerate:
+        content["regenerateRequest"] = slot.requests.regenerate
     return content

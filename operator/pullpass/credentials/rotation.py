@@ -3,14 +3,18 @@
 A rotation is Make (the idle slot gets a password), Publish (once every token server accepts it), and later Drop
 (the replaced password's overlap is over). Each is one write of the record, so a rotation that was cut off anywhere
 is taken up where it stopped.
+
+By hand it goes the same way. What was asked for is kept with each password, and a request is open while it differs
+from that of the published one. A regenerated password has no overlap; a dead one is replaced in its own slot.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from pullpass.api.registrytoken import SLOTS, Passwords, RegistryTokenSpec, SlotName
-from pullpass.credentials.record import Record, Slot
+from pullpass.credentials.record import Record, Requests, Slot
 
 
 @dataclass(frozen=True)
@@ -44,69 +48,121 @@ class Settled:
 
 @dataclass(frozen=True)
 class Ended:
-    """Access has ended: the token's own end has passed, or the password's under `onExpiry: Revoke`."""
+    """Access has ended: the token's own end has passed, or the password's under `onExpiry: Revoke`, by its lifetime or
+    because it is revoked."""
 
-    of: Literal["token", "password"]
+    of: Literal["token", "password", "revoked"]
+    due: datetime | None = None
+    """When the overlap of a replaced password is over, which goes on until then."""
 
 
 Step = Make | Publish | Write | Settled | Ended
 
 
-def next_step(record: Record, spec: RegistryTokenSpec, seed: str, now: datetime) -> Step:
+def next_step(record: Record, spec: RegistryTokenSpec, asked: Requests, seed: str, now: datetime) -> Step:
     """The next step for a token that is enabled and may use its scope map.
 
     `seed` is the fingerprint of the operator's seed: a password that was derived from another one is replaced.
     """
     if spec.expires_at is not None and spec.expires_at <= now:
         return Ended("token")
-    over = [name for name, slot in record.slots.items() if slot.valid_until is not None and slot.valid_until <= now]
+    over = [
+        name
+        for name, slot in record.slots.items()
+        if slot.valid_until is not None and (slot.valid_until <= now or slot.id in spec.passwords.revoked)
+    ]
     if over:
         for name in over:
             record = record.without_slot(name)
         return Write(record)
     if record.pending is not None:
-        return _of_pending(record, record.pending, spec, seed, now)
+        return _of_pending(record, record.pending, spec, asked, seed, now)
     if record.published is None:
         return Make(_idle(record))
-    return _of_current(record, record.published, spec, seed, now)
+    return _of_current(record, record.published, spec, asked, seed, now)
 
 
-def _of_pending(record: Record, name: SlotName, spec: RegistryTokenSpec, seed: str, now: datetime) -> Step:
+def _of_pending(
+    record: Record, name: SlotName, spec: RegistryTokenSpec, asked: Requests, seed: str, now: datetime
+) -> Step:
     slot = record.slots[name]
-    if slot.seed == seed and slot.valid_at(now):
+    revoked = slot.id in spec.passwords.revoked
+    if slot.seed == seed and slot.valid_at(now) and not revoked:
         return Publish(name)
-    if slot.seed == seed and spec.passwords.on_expiry == "Revoke" and record.published is None:
+    if record.published is None and (revoked or (slot.seed == seed and spec.passwords.on_expiry == "Revoke")):
         # Access ends with the first password, also where its publication was cut off.
-        return _of_current(record, name, spec, seed, now)
+        return _of_current(record, name, spec, asked, seed, now)
     return Write(record.without_slot(name))
 
 
-def _of_current(record: Record, name: SlotName, spec: RegistryTokenSpec, seed: str, now: datetime) -> Step:
+def _of_current(
+    record: Record, name: SlotName, spec: RegistryTokenSpec, asked: Requests, seed: str, now: datetime
+) -> Step:
     policy, current = spec.passwords, record.slots[name]
+    opened = asked.beyond(current.requests)
     expires_at = None if policy.lifetime is None else current.created_at + policy.lifetime
     dated = Write(record.with_slot(name, replace(current, expires_at=expires_at)))
     if policy.on_expiry == "Revoke" and current.expires_at != expires_at:
         return dated
-    if policy.on_expiry == "Revoke" and expires_at is not None and expires_at <= now:
-        return Ended("password")
+    end = expires_at if policy.on_expiry == "Revoke" else None
+    revoked = current.id in policy.revoked
+    if revoked or (end is not None and end <= now):
+        if end is not None and opened == Requests():
+            return Ended("revoked" if revoked else "password", min(_overlaps(record), default=None))
+        # It opens nothing any more, so it is replaced in its own slot: the other may hold one that still does.
+        return Make(name)
+    if opened.regenerate:
+        return Make(_idle(record))
     # Under Revoke access ends with this password, so one of a lost seed is not replaced: its successor would live on.
-    lost = current.seed != seed and (policy.on_expiry == "Rotate" or expires_at is None)
-    rotate_at = _rotation_time(record, policy, expires_at, now if lost else None)
+    lost = current.seed != seed and end is None
+    rotate_at = _rotation_time(record, policy, expires_at, now if lost or opened.rotate else None)
+    if rotate_at is not None and end is not None:
+        rotate_at = min(rotate_at, end)
     if rotate_at is not None and rotate_at <= now:
         # The dates of the current password stay: it must work until the new one is published.
         return Make(_idle(record))
     if current.expires_at != expires_at:
         return dated
-    return _wait(record, spec, expires_at if policy.on_expiry == "Revoke" else None, rotate_at)
+    return _wait(record, spec, end, rotate_at, requested=opened.rotate != "")
+
+
+def made(record: Record, name: SlotName, slot: Slot, asked: Requests) -> Record:
+    """The record with a new password in the slot of that name. It bears what is asked for now, and where nothing is,
+    what its predecessor bears: so a value counts as handled also once the annotation is gone."""
+    known = (record.slots.get(key) for key in (record.published, name, *SLOTS) if key is not None)
+    predecessor = next((slot for slot in known if slot is not None), None)
+    if predecessor is not None:
+        asked = asked.or_else(predecessor.requests)
+    result = record.with_slot(name, replace(slot, requests=asked))
+    return replace(result, published=None) if name == record.published else result
 
 
 def published(record: Record, slot: SlotName, passwords: Passwords, now: datetime) -> Record:
-    """The record once the password of `slot` stands in the pull secrets: the other slot's overlap begins."""
+    """The record once the password of `slot` stands in the pull secrets: the other slot's overlap begins.
+
+    There is none where the new password was regenerated and the other was made before that was asked for.
+    """
     result = replace(record, published=slot)
     for name, other in record.slots.items():
-        if name != slot:
+        if name == slot:
+            continue
+        if other.requests.regenerate != record.slots[slot].requests.regenerate:
+            result = result.without_slot(name)
+        elif other.valid_until is None:
             result = result.with_slot(name, replace(other, valid_until=now + passwords.effective_overlap))
     return result
+
+
+def waits_for_every_place(record: Record, slot: SlotName, passwords: Passwords, asked: Requests, now: datetime) -> bool:
+    """Whether `slot` counts as published only once its password stands in every pull secret.
+
+    So it is as long as the current one may be of use in a place that was not written. After a leak it has to go.
+    """
+    if record.published is None:
+        return False
+    current = record.slots[record.published]
+    leaked = any(requests.beyond(current.requests).regenerate for requests in (asked, record.slots[slot].requests))
+    return current.valid_at(now) and current.id not in passwords.revoked and not leaked
 
 
 def expiry_of_new(passwords: Passwords, now: datetime) -> datetime | None:
@@ -115,7 +171,12 @@ def expiry_of_new(passwords: Passwords, now: datetime) -> datetime | None:
 
 
 def _idle(record: Record) -> SlotName:
-    return next(name for name in SLOTS if name != record.published)
+    return min((name for name in SLOTS if name != record.published), key=lambda name: name in record.slots)
+
+
+def _overlaps(record: Record) -> list[datetime]:
+    """When the overlaps of replaced passwords are over."""
+    return [slot.valid_until for slot in record.slots.values() if slot.valid_until is not None]
 
 
 def _rotation_time(
@@ -129,26 +190,35 @@ def _rotation_time(
         return None
     # Two slots: a replaced password that is still valid delays the next rotation, but leaves it time to be published
     # before the current one ends. Only a spec that was changed since has so long an overlap.
-    retiring = [slot.valid_until for slot in record.slots.values() if slot.valid_until is not None]
-    at = max([at, *retiring])
+    at = max([at, *_overlaps(record)])
     return min(at, expires_at - policy.effective_renew_before / 2) if expires_at is not None and rotates else at
 
 
-def _wait(record: Record, spec: RegistryTokenSpec, expire_at: datetime | None, rotate_at: datetime | None) -> Settled:
+def _wait(
+    record: Record,
+    spec: RegistryTokenSpec,
+    expire_at: datetime | None,
+    rotate_at: datetime | None,
+    *,
+    requested: bool,
+) -> Settled:
     coming: list[tuple[datetime, Literal["Rotate", "Retire", "Expire"]]] = [
-        (slot.valid_until, "Retire") for slot in record.slots.values() if slot.valid_until is not None
+        (end, "Expire") for end in (expire_at, spec.expires_at) if end is not None
     ]
-    coming += [(end, "Expire") for end in (expire_at, spec.expires_at) if end is not None]
+    coming += [(end, "Retire") for end in _overlaps(record)]
     if rotate_at is not None:
-        coming.append((rotate_at, "Rotate"))
-    due, transition = min(coming, default=(None, None))
+        # Of what happens at the same time the first is told: what somebody asked for and waits for.
+        coming.insert(0 if requested else len(coming), (rotate_at, "Rotate"))
+    due, transition = min(coming, key=lambda entry: entry[0], default=(None, None))
     return Settled(due, transition)
 
 
 def state_of(
-    record: Record, name: SlotName, slot: Slot, now: datetime
-) -> Literal["Pending", "Active", "Retiring", "Expired"]:
-    """The word for a slot in the status."""
+    record: Record, name: SlotName, slot: Slot, revoked: Collection[str], now: datetime
+) -> Literal["Pending", "Active", "Retiring", "Expired", "Revoked"]:
+    """The word for a slot in the status. `revoked` are the ids in spec.passwords.revoked."""
+    if slot.id in revoked:
+        return "Revoked"
     if not slot.valid_at(now):
         return "Expired"
     if slot.valid_until is not None:

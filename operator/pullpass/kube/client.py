@@ -5,7 +5,7 @@ TLS and credentials handling is used as it is.
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from pullpass.api import names
 from pullpass.kube.resources import Resource
 
 Object = dict[str, Any]
+Guard = Callable[[], Awaitable[None]]
 
 REQUEST_SECONDS = 30
 """Time limit of one request other than a watch."""
@@ -81,8 +82,16 @@ def _error(method: str, path: str, status: int, body: bytes, retry_after: str | 
 class Kube:
     """One connection pool to the API server. Make it with `Kube.connect()`."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, guards: tuple[Guard, ...] = ()) -> None:
         self.api = api
+        self._guards = guards
+
+    def guarded(self, guard: Guard) -> "Kube":
+        """The same connections, with a guard that each write awaits before it is sent; what it raises stops the write.
+
+        Guards are awaited in the order of their adding.
+        """
+        return Kube(self.api, (*self._guards, guard))
 
     @classmethod
     @asynccontextmanager
@@ -135,6 +144,9 @@ class Kube:
 
     async def request(self, method: str, path: str, **more: Any) -> Object:
         """Sends one request and returns the JSON answer. Raises a KubeError."""
+        if method != "GET":
+            for guard in self._guards:
+                await guard()
         try:
             response = await self._send(method, path, **more)
             async with response:
@@ -216,12 +228,21 @@ class Kube:
             content_type="application/json-patch+json",
         )
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
-        """Deletes the object of that UID. An object that is gone, or is another one by now, is left as it is."""
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str, resource_version: str | None = None
+    ) -> None:
+        """Deletes the object of that UID. An object that is gone, or is another one by now, is left as it is.
+
+        With a resourceVersion only that version is deleted. Raises Conflict otherwise.
+        """
+        conditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version is not None else {})
         try:
-            await self.request("DELETE", resource.path(namespace, name), body={"preconditions": {"uid": uid}})
-        except (NotFound, Conflict):
+            await self.request("DELETE", resource.path(namespace, name), body={"preconditions": conditions})
+        except NotFound:
             return
+        except Conflict:
+            if resource_version is not None:
+                raise
 
     async def watch(
         self,
@@ -230,10 +251,11 @@ class Kube:
         resource_version: str,
         *,
         label_selector: str | None = None,
+        opened: Callable[[], None] = lambda: None,
         server_seconds: int = 290,
         silence_seconds: float = 100,
     ) -> AsyncIterator[Object]:
-        """Watch events, bookmarks among them, until the server ends the watch.
+        """Watch events, bookmarks among them, until the server ends the watch. Calls `opened` once the watch stands.
 
         A connection without a byte for `silence_seconds` counts as broken: bookmarks come once a minute.
         Raises Gone for a position that is too old, Unavailable for a broken connection.
@@ -249,6 +271,7 @@ class Kube:
         path = resource.path(namespace)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=silence_seconds)
         response = await self._send("GET", path, query=query, time_limit=timeout)
+        opened()
         rest = b""
         try:
             async with response:

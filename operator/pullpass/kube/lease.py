@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from pullpass.kube.client import Kube
+from pullpass.kube.client import Kube, Unavailable
 
 log = logging.getLogger(__name__)
 logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.ERROR)
@@ -30,7 +31,16 @@ class _Lock(LeaseLock):
     """The library's lock, with a time limit, and with every failure told as it expects."""
 
     renewed = 0.0
-    """Event loop time at which the last write that succeeded was sent."""
+    """When the last write that succeeded was sent, on the clock of `elapsed`."""
+
+    def left(self) -> float:
+        """Seconds for which the Lease is surely held."""
+        return self.renewed + HOLD_SECONDS - elapsed()
+
+    async def assert_held(self) -> None:
+        """Raises Unavailable where another may hold it by now: a process that was paused learns here that it was."""
+        if self.left() <= 0:
+            raise Unavailable("nothing is written: the Lease was not renewed in time, another replica may hold it")
 
     async def get(self, name: str, namespace: str) -> Any:
         try:
@@ -48,7 +58,7 @@ class _Lock(LeaseLock):
         return await self._limited(super().update(name, namespace, updated_record))
 
     async def _limited(self, call: Awaitable[Any]) -> bool:
-        start = asyncio.get_running_loop().time()
+        start = elapsed()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 done = bool(await call)
@@ -59,10 +69,15 @@ class _Lock(LeaseLock):
         return done
 
 
+def elapsed() -> float:
+    """Seconds since some moment; they also pass while the machine is asleep."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 async def lead(
-    kube: Kube, *, namespace: str, name: str, identity: str, work: Callable[[], Awaitable[None]]
+    kube: Kube, *, namespace: str, name: str, identity: str, work: Callable[[Kube], Awaitable[None]]
 ) -> Literal["lost", "ended"]:
-    """Waits for the Lease, then runs `work` while it is held.
+    """Waits for the Lease, then runs `work` while it is held, with a `Kube` that writes only while that is sure.
 
     Returns "lost" when the Lease could not be renewed in time; the work is cancelled then, and the caller should
     end the process. Returns "ended" when the work returned; what it raises is raised here. On the way out, a Lease
@@ -89,9 +104,8 @@ async def lead(
             election.result()
             return "lost"
         log.info("holding Lease %s/%s", namespace, name)
-        working = asyncio.create_task(_run(work))
-        loop = asyncio.get_running_loop()
-        while not working.done() and not election.done() and (left := lock.renewed + HOLD_SECONDS - loop.time()) > 0:
+        working = asyncio.create_task(_run(work, kube.guarded(lock.assert_held)))
+        while not working.done() and not election.done() and (left := lock.left()) > 0:
             await asyncio.wait({working, election}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
@@ -107,8 +121,8 @@ async def lead(
             await _release(lock)
 
 
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
+async def _run(work: Callable[[Kube], Awaitable[None]], kube: Kube) -> None:
+    await work(kube)
 
 
 async def _release(lock: _Lock) -> None:

@@ -47,9 +47,11 @@ class Source(Protocol):
         resource_version: str,
         *,
         label_selector: str | None = None,
+        opened: Callable[[], None] = ...,
     ) -> AsyncIterator[Object]:
-        """Watch events from a position on, bookmarks among them; ends or fails when the connection is
-        silent."""
+        """Watch events from a position on, bookmarks among them; ends or fails when the connection is silent.
+        Calls `opened` once the watch stands.
+        """
         ...
 
 
@@ -73,7 +75,11 @@ class Reflector:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.synced = asyncio.Event()
-        """Set once the first list is complete, and never cleared."""
+        """Set once the first list is complete and a watch goes on from it, and never cleared.
+
+        Whatever is written from then on is told of at once; so a token server that is ready by this does not miss
+        what was published while it started.
+        """
         self.last_contact = float("-inf")
         """When the API server was last heard, on the monotonic clock: a list done, an event, a bookmark."""
         self._kube = kube
@@ -135,13 +141,15 @@ class Reflector:
                 break
         for key in self._uids.keys() - seen:
             self._vanish(key)
-        self.synced.set()
         return str(page["metadata"]["resourceVersion"])
 
     async def _watch(self, position: str) -> bool:
         """Follows from a position until the server ends the watch. Tells whether anything was heard."""
         heard = False
-        async for event in self._kube.watch(self._resource, self._namespace, position, label_selector=self._selector):
+        events = self._kube.watch(
+            self._resource, self._namespace, position, label_selector=self._selector, opened=self.synced.set
+        )
+        async for event in events:
             heard = True
             self._failures = 0
             if event["type"] != "BOOKMARK":

@@ -15,6 +15,8 @@ def authorize(mirror: Mirror, identity: Identity, now: datetime) -> Rights:
     token, slot = identity.token, identity.slot
     if slot.ends_at is not None and now >= slot.ends_at:
         raise UnauthenticatedError("password has ended")
+    if slot.id in token.revoked:
+        raise UnauthenticatedError("password is revoked")
     if not token.enabled:
         raise UnauthenticatedError("token is disabled")
     if token.expires_at is not None and now >= token.expires_at:

@@ -21,6 +21,8 @@ from pullpass.signing.tokens import Signer
 log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
+_NONE: frozenset[str] = frozenset()
+"""One for all of the tokens that revoke nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Token:
     scope_map: str
     enabled: bool
     expires_at: datetime | None
+    revoked: frozenset[str]
+    """Public ids of passwords that are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,9 @@ def _token(obj: Object) -> Token:
     if not isinstance(enabled, bool):
         raise TypeError("enabled")
     ends = spec.get("expiresAt")
+    revoked = (spec.get("passwords") or {}).get("revoked") or []
+    if not isinstance(revoked, list):
+        raise TypeError("revoked")
     return Token(
         uid=str(metadata["uid"]),
         namespace=str(metadata["namespace"]),
@@ -175,6 +182,7 @@ def _token(obj: Object) -> Token:
         # Deleted is dead, even where somebody's finalizer holds the object back.
         enabled=enabled and metadata.get("deletionTimestamp") is None,
         expires_at=None if ends is None else parse_time(ends),
+        revoked=frozenset(revoked) if revoked else _NONE,
     )
 
 

@@ -41,6 +41,7 @@ LABEL_VALUE = (
 DURATION = "a duration is written in hours, minutes and seconds, such as 720h, 1h30m or 45s"
 RFC3339 = "a time is written as in RFC 3339, with seconds and zone, such as 2027-03-31T22:00:00Z"
 DAY = "a time must be on a day that exists, in the years 2000 to 2999"
+PASSWORD_ID = "the id of a password is six hexadecimal digits, such as 4f9c1e; status.passwords shows it"
 TOO_MANY = "Too many: {}: must have at most {} items"
 REQUIRED = "Required value"
 DUPLICATE = 'Duplicate value: "{}"'

@@ -11,6 +11,7 @@ from .case import (
     DURATION,
     NAME,
     NAMESPACE,
+    PASSWORD_ID,
     REQUIRED,
     RFC3339,
     TOKEN,
@@ -74,6 +75,24 @@ def _passwords() -> Iterator[Case]:
     for value in ("Rotate", "Revoke"):
         sentence = unsupported("Keep", "Rotate", "Revoke")
         yield case(f"{passwords}.onExpiry enum", "passwords.onExpiry", value, "Keep", sentence)
+
+    revoked, at = f"{passwords}.revoked", "passwords.revoked"
+    ids = [f"{number:06x}" for number in range(33)]
+    yield case(f"{revoked} maxItems", at, ids[:32], ids, TOO_MANY.format(33, 32))
+    yield case(f"{revoked} set", at, ids[:2], ids[:1] * 2, DUPLICATE.format(ids[0]), field=f"spec.{at}.1")
+    listed = {"base": {f"spec.{at}": ids[:1]}}
+    for good, bad in (
+        ("4f9c1e", "4F9C1E"),
+        ("000000", "00000"),
+        ("999999", "9999999"),
+        ("abcdef", "abcdeg"),
+        ("012345", ""),
+        ("678901", " 67890"),
+    ):
+        yield case(f"{revoked}[] rule", f"{at}.0", good, bad, PASSWORD_ID, **listed)
+    # A whole password is not quoted in the refusal.
+    too_long = "Too long: may not be more than 16"
+    yield case(f"{revoked}[] maxLength", f"{at}.0", ids[0], f"pullpass_{ids[0]}aa", too_long, **listed)
 
     def together(good: Object, bad: Object, sentence: str) -> Case:
         return case(f"{passwords} rule", "passwords", good, bad, sentence)

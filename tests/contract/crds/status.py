@@ -31,6 +31,8 @@ def status_cases() -> Iterator[Case]:
     base = {"status": {"passwords": [slot], "conditions": [condition]}}
     date_time = 'must be of type date-time: "soon"'
     yield case("username maxLength", "username", "a" * 317, "a" * 318, "Too long: may not be more than 317")
+    for name in ("lastHandledRotateRequest", "lastHandledRegenerateRequest"):
+        yield case(f"{name} maxLength", name, "ä" * 64, "a" * 65, "Too long: may not be more than 64")
     for name in ("accessEndsAt", "nextTransitionTime"):
         yield case(f"{name} format", name, WHEN, "soon", date_time)
         yield case(f"{name} maxLength", name, WHEN, "2" * 41, "Too long: may not be more than 40")
@@ -49,7 +51,7 @@ def status_cases() -> Iterator[Case]:
         yield case(f"passwords[] required {name}", at, value, None, REQUIRED, base=base)
     for name, choices in (
         ("slot", ["password1", "password2"]),
-        ("state", ["Pending", "Active", "Retiring", "Expired"]),
+        ("state", ["Pending", "Active", "Retiring", "Expired", "Revoked"]),
     ):
         for value in choices:
             sentence = unsupported("x", *choices)

@@ -6,16 +6,18 @@ from typing import Any
 
 from pullpass.api.registrytoken import RegistryTokenSpec
 from pullpass.api.scopemap import ScopeMapSpec
+from pullpass.controller.contention import Hold, Matter
 from pullpass.controller.decide import (
     Action,
     Facts,
     Plan,
     Target,
 )
+from pullpass.controller.document import Document
 from pullpass.controller.mirror import Namespace, Token
 from pullpass.controller.pullsecrets import PullSecret, Wanted
 from pullpass.controller.serviceaccounts import ServiceAccount
-from pullpass.credentials.record import Record, Slot
+from pullpass.credentials.record import Record, Requests, Slot
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 H = timedelta(hours=1)
@@ -49,6 +51,10 @@ def account(namespace: str = "web", name: str = "default", entry: bool = False, 
     return ServiceAccount(namespace, name, f"sa-{namespace}", "1", ("other", *listed), ours, True)
 
 
+ENTRY = Matter("uid-1", "web", "reader-pull", "default", "sa-web")
+SECRET = Matter("uid-1", "web", "reader-pull")
+
+
 def target(
     namespace: str = "web",
     there: PullSecret | None = None,
@@ -74,12 +80,15 @@ class Case:
     seed: str = "seed"
     digests: dict[Any, str] = field(default_factory=lambda: {"password1": "digest-1"})
     readable: bool = True
+    holds: dict[Matter, Hold] = field(default_factory=dict)
     deleting: bool = False
+    requests: Requests = field(default_factory=Requests)
 
     def facts(self) -> Facts:
         body = {"scopeMapRef": {"name": "demo"}, "passwords": {"lifetime": "3h"}} | self.spec
+        empty = Document.of({})
         return Facts(
-            token=Token("web", "reader", "uid-1", 1, "1", body, {}, self.deleting),
+            token=Token("web", "reader", "uid-1", 1, "1", empty, empty, self.deleting, self.requests),
             spec=RegistryTokenSpec.model_validate(body) if self.readable else None,
             scope_map=self.scope_map,
             namespace=self.namespace,
@@ -89,6 +98,7 @@ class Case:
             entries=self.entries,
             seed=self.seed,
             digests=self.digests,
+            holds=self.holds,
         )
 
 
@@ -100,4 +110,6 @@ DEFAULT = {"pullSecret": {"serviceAccounts": ["default"]}}
 EVERY = {"pullSecret": {"serviceAccounts": ["*"]}}
 REMOVE = {"pullSecret": {"whenRevoked": "Remove"}}
 REVOKE = {"passwords": {"lifetime": "3h", "onExpiry": "Revoke"}}
+REVOKED = {"passwords": {"lifetime": "3h", "revoked": [FRESH.id]}}
+REVOKED_FOR_GOOD = {"passwords": {"lifetime": "3h", "onExpiry": "Revoke", "revoked": [FRESH.id]}}
 BARE = (target(),)

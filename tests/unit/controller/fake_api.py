@@ -1,11 +1,12 @@
 """An API server in memory: objects with versions, the answers of the real one, and faults where a test wants them."""
 
 import copy
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pullpass.kube.client import Conflict, Kube, NotFound, Refused
-from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, Resource
+from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, SECRETS, Resource
+from tests.unit.controller import server_side_apply as ssa
 from tests.unit.controller.jsonpatch import PatchError, apply_patch
 
 Body = dict[str, Any]
@@ -34,6 +35,12 @@ class FakeApi(Kube):
         self.before_write: Callable[[str, Place], None] = lambda *_: None
         """What others do just before a write."""
         self.after_write: Callable[[], None] = lambda: None
+        self.page = 500
+        """How many objects a page of a list has at most."""
+        self._pages: list[tuple[str, list[Body]]] = []
+        """What is still to come of lists that have been begun, as it was at their first page."""
+        self._applied: dict[str, ssa.Fields] = {}
+        """The fields that the operator applied last, by the UID of the object."""
 
     # what people and controllers do
 
@@ -45,6 +52,8 @@ class FakeApi(Kube):
         new = copy.deepcopy(body)
         if old is not None and resource is REGISTRY_TOKENS:
             new.setdefault("status", old.get("status", {}))
+        if resource is SECRETS:
+            new.setdefault("type", "Opaque")
         self._store(place, new)
         return copy.deepcopy(self.objects[place])
 
@@ -56,10 +65,10 @@ class FakeApi(Kube):
 
     def remove(self, resource: Resource, namespace: str, name: str) -> None:
         """Deletes an object."""
-        body = self.objects.pop((resource.plural, namespace, name))
+        body = copy.deepcopy(self.objects.pop((resource.plural, namespace, name)))
         self.version += 1
         body["metadata"]["resourceVersion"] = str(self.version)
-        self.watched.append(("DELETED", resource.plural, copy.deepcopy(body)))
+        self.watched.append(("DELETED", resource.plural, body))
 
     def of(self, resource: Resource) -> list[Body]:
         """All objects of a kind."""
@@ -115,6 +124,11 @@ class FakeApi(Kube):
             if key in body["metadata"] and (old is None or old["metadata"][key] != body["metadata"][key]):
                 raise Conflict(f"precondition failed: {key}", 409)
 
+    def _room(self, namespace: str) -> None:
+        found = self._found((NAMESPACES.plural, "", namespace))
+        if "deletionTimestamp" in found["metadata"]:
+            raise Refused(f"unable to create new content in namespace {namespace}: it is being terminated", 403)
+
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
         self._arrive()
         body = copy.deepcopy(self._found((resource.plural, namespace or "", name)))
@@ -131,23 +145,24 @@ class FakeApi(Kube):
         continue_: str | None = None,
     ) -> Body:
         self._arrive()
+        if continue_ is None:
+            found = [b for b in self.of(resource) if matches(b, namespace, label_selector)]
+            version, items = str(self.version), copy.deepcopy(found)
+        else:
+            version, items = self._pages[int(continue_)]
+        size = min(limit, self.page)
+        metadata = {"resourceVersion": version}
+        if len(items) > size:
+            self._pages.append((version, items[size:]))
+            metadata["continue"] = str(len(self._pages) - 1)
         self._leave()
-        return {
-            "metadata": {"resourceVersion": str(self.version)},
-            "items": [b for b in self.of(resource) if _matches(b, namespace, label_selector)],
-        }
-
-    async def list(
-        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
-    ) -> AsyncIterator[Body]:
-        for item in (await self.list_page(resource, namespace, label_selector=label_selector))["items"]:
-            yield copy.deepcopy(item)
+        return {"metadata": metadata, "items": items[:size]}
 
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         place = (resource.plural, namespace or "", body["metadata"]["name"])
         self._writing("create", place)
-        if resource is not EVENTS and namespace and (NAMESPACES.plural, "", namespace) not in self.objects:
-            raise NotFound(f"namespaces {namespace!r} not found", 404)
+        if resource is not EVENTS and namespace:
+            self._room(namespace)
         if place in self.objects:
             raise Conflict(f"{place[0]} {place[2]!r} already exists", 409)
         self._store(place, copy.deepcopy(body))
@@ -178,11 +193,23 @@ class FakeApi(Kube):
             new = copy.deepcopy(old) or {}
             new["status"] = copy.deepcopy(body["status"])
         else:
-            if old is not None and not force:
-                raise Conflict("another manager holds a field", 409)
-            new = copy.deepcopy(body)
+            new = self._merged(place, old, body, force)
         self._store(place, new)
+        if subresource is None:
+            self._applied[self.objects[place]["metadata"]["uid"]] = ssa.fields(body)
         return self._written("apply", place)
+
+    def _merged(self, place: Place, old: Body | None, body: Body, force: bool) -> Body:
+        if old is None:
+            if place[1]:
+                self._room(place[1])
+            return copy.deepcopy(body)
+        before = self._applied.get(old["metadata"]["uid"], {})
+        if not force and ssa.conflicts(old, before, body):
+            raise Conflict("another manager holds a field", 409)
+        if old.get("type") != body.get("type"):
+            raise Refused("type: field is immutable", 422)
+        return ssa.merge(old, before, body)
 
     async def json_patch(
         self, resource: Resource, namespace: str | None, name: str, operations: Sequence[Body]
@@ -196,17 +223,22 @@ class FakeApi(Kube):
         self._store(place, new)
         return self._written("patch", place)
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str, resource_version: str | None = None
+    ) -> None:
         place = (resource.plural, namespace or "", name)
         self._writing("delete", place)
-        if place in self.objects and self.objects[place]["metadata"]["uid"] == uid:
+        old = self.objects.get(place)
+        if old is not None and old["metadata"]["uid"] == uid:
+            if resource_version not in (None, old["metadata"]["resourceVersion"]):
+                raise Conflict("precondition failed: resourceVersion", 409)
             self.remove(resource, place[1], name)
             self.writes.append(("delete", place))
             self.after_write()
         self._leave()
 
 
-def _matches(body: Body, namespace: str | None, selector: str | None) -> bool:
+def matches(body: Body, namespace: str | None, selector: str | None) -> bool:
     if namespace is not None and body["metadata"].get("namespace") != namespace:
         return False
     key, _, value = (selector or "").partition("=")

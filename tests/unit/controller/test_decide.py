@@ -1,9 +1,11 @@
 """The decision for one token: a table of every branch, from facts and clock to a plan."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from pullpass.controller.contention import Hold, Matter
 from pullpass.controller.decide import (
     Action,
     AddEntry,
@@ -17,11 +19,13 @@ from pullpass.controller.decide import (
     WriteRecord,
     decide,
 )
+from pullpass.credentials.record import Requests
 from tests.unit.controller.facts import (
     BARE,
     DEAD,
     DEFAULT,
     EMPTY,
+    ENTRY,
     EVERY,
     FRESH,
     NAMESPACE,
@@ -30,6 +34,9 @@ from tests.unit.controller.facts import (
     PENDING,
     REMOVE,
     REVOKE,
+    REVOKED,
+    REVOKED_FOR_GOOD,
+    SECRET,
     SETTLED,
     TEAM,
     Case,
@@ -43,11 +50,19 @@ from tests.unit.controller.facts import (
 
 WRITE, FAR_WRITE = WritePullSecret(wanted(), "password1"), WritePullSecret(wanted("staging"), "password1")
 STALE = DeletePullSecret(secret("staging"))
+RETIRING = SETTLED.with_slot("password2", replace(FRESH, id="0b7aa2", valid_until=NOW + H / 2))
 TWO_ENTRIES = replace(account(entry=True), ours={"reader-pull": "uid-1", "old": "uid-1"})
 
 
-def settled(*actions: Action) -> Plan:
-    return Plan(actions, due=NOW + H, transition="Rotate")
+COPY = Matter("uid-1", "staging", "reader-pull", removal=True)
+
+
+def settled(*actions: Action, **more: Any) -> Plan:
+    return Plan(actions, due=NOW + H, transition="Rotate", **more)
+
+
+LAST = NOW + 2 * H
+"""The end of the password in use, of which the status has to tell also where nothing is to be done."""
 
 
 CASES: dict[str, Case] = {
@@ -55,16 +70,16 @@ CASES: dict[str, Case] = {
     "deleting": Case(plan(), deleting=True, targets=BARE),
     "spec unreadable": Case(plan(), readable=False, targets=BARE),
     # no access: nothing is made, and what is there stays
-    "disabled": Case(plan(), {"enabled": False}),
+    "disabled": Case(plan(due=LAST), {"enabled": False}),
     "disabled with nothing made": Case(plan(), {"enabled": False}, record=EMPTY, targets=BARE, secrets=()),
     "disabled, ends later": Case(plan(due=NOW + H), {"enabled": False, "expiresAt": NOW + H}),
-    "disabled, ended": Case(plan(), {"enabled": False, "expiresAt": NOW - H}),
-    "disabled, stale place": Case(plan(STALE), {"enabled": False}, secrets=(secret(), secret("staging"))),
-    "scope map missing": Case(plan(), scope_map="missing", record=PENDING),
-    "scope map invalid": Case(plan(), scope_map="invalid", record=PENDING),
+    "disabled, ended": Case(plan(due=LAST), {"enabled": False, "expiresAt": NOW - H}),
+    "disabled, stale place": Case(plan(STALE, due=LAST), {"enabled": False}, secrets=(secret(), secret("staging"))),
+    "scope map missing": Case(plan(due=LAST), scope_map="missing", record=PENDING),
+    "scope map invalid": Case(plan(due=LAST), scope_map="invalid", record=PENDING),
     "not allowed": Case(plan(), scope_map=NONE, record=DEAD),
     "allowed by label": Case(settled(), scope_map=TEAM, namespace=replace(NAMESPACE, labels={"team": "web"})),
-    "not allowed by label": Case(plan(), scope_map=TEAM),
+    "not allowed by label": Case(plan(due=LAST), scope_map=TEAM),
     "own namespace unknown": Case(plan(), namespace=None, record=EMPTY),
     # the rotation
     "nothing yet": Case(
@@ -113,6 +128,36 @@ CASES: dict[str, Case] = {
             again=True,
         ),
         {"passwords": {"lifetime": "6h"}},
+    ),
+    # by hand
+    "rotate": Case(plan(MakePassword("password2"), again=True), requests=Requests(rotate="now")),
+    "rotate waits for the overlap": Case(
+        plan(due=NOW + H / 2, transition="Rotate"), record=RETIRING, requests=Requests(rotate="now")
+    ),
+    "regenerate waits for nothing": Case(
+        plan(MakePassword("password2"), again=True), record=RETIRING, requests=Requests(regenerate="now")
+    ),
+    "disabled: a request waits": Case(plan(due=LAST), {"enabled": False}, requests=Requests("now", "now")),
+    "not allowed: a request waits": Case(plan(due=LAST), scope_map=NONE, requests=Requests("now", "now")),
+    "token ended: a request does nothing": Case(
+        plan(ended="token", due=LAST), {"expiresAt": NOW}, requests=Requests("now", "now")
+    ),
+    "password ended: another is asked for": Case(
+        plan(MakePassword("password1"), again=True), REVOKE, record=DEAD, requests=Requests(rotate="now")
+    ),
+    "revoked": Case(plan(MakePassword("password1"), again=True), REVOKED),
+    "revoked and disabled": Case(plan(due=LAST), REVOKED | {"enabled": False}),
+    "retiring one revoked": Case(
+        plan(WriteRecord(SETTLED), again=True),
+        {"passwords": {"lifetime": "3h", "revoked": ["0b7aa2"]}},
+        record=RETIRING,
+    ),
+    "revoked for good": Case(plan(ended="revoked", due=LAST), REVOKED_FOR_GOOD),
+    "revoked for good, Remove": Case(
+        plan(DeletePullSecret(secret()), ended="revoked", due=LAST), REVOKED_FOR_GOOD | REMOVE
+    ),
+    "revoked for good, the other one retires on": Case(
+        plan(ended="revoked", due=NOW + H / 2, transition="Retire"), REVOKED_FOR_GOOD, record=RETIRING
     ),
     # repairs
     "Secret gone": Case(settled(WRITE), targets=BARE, secrets=()),
@@ -189,17 +234,76 @@ CASES: dict[str, Case] = {
         targets=(target(there=secret(), accounts=(account(entry=True),)),),
         entries=(TWO_ENTRIES,),
     ),
+    # repairs that must wait
+    "entry missing, must wait": Case(
+        settled(missed=frozenset({ENTRY}), contested=frozenset({ENTRY}), repair=NOW + H),
+        DEFAULT,
+        targets=(target(there=secret(), accounts=(account(), account(name="builder"))),),
+        holds={ENTRY: Hold(NOW + H)},
+    ),
+    "Secret differs, must wait": Case(
+        settled(missed=frozenset({SECRET}), contested=frozenset({SECRET}), repair=NOW + H),
+        targets=(target(there=secret(digest="other")),),
+        holds={SECRET: Hold(NOW + H, FRESH.id)},
+    ),
+    "Secret differs, another password waits": Case(
+        settled(WRITE), targets=(target(there=secret(digest="other")),), holds={SECRET: Hold(NOW + H, "0b7aa2")}
+    ),
+    "pending: entries wait, the new password does not": Case(
+        plan(AwaitAcceptance("password1"), WRITE, MarkPublished("password1"), again=True),
+        DEFAULT,
+        record=PENDING,
+        targets=(target(accounts=(account(),)),),
+        secrets=(),
+        holds={ENTRY: Hold(NOW + H), SECRET: Hold(NOW + H, "0b7aa2")},
+    ),
+    "entry put back just now": Case(
+        settled(contested=frozenset({ENTRY}), repair=NOW + H),
+        DEFAULT,
+        targets=(target(there=secret(), accounts=(account(entry=True),)),),
+        entries=(account(entry=True),),
+        holds={ENTRY: Hold(NOW + H, lasting=True)},
+    ),
+    "entry put back by somebody else": Case(
+        settled(),
+        DEFAULT,
+        targets=(target(there=secret(), accounts=(account(entry=True),)),),
+        entries=(account(entry=True),),
+        holds={ENTRY: Hold(NOW + H)},
+    ),
+    "copy of the Secret, must wait": Case(
+        settled(missed=frozenset({COPY}), repair=NOW + H),
+        secrets=(secret(), secret("staging")),
+        holds={COPY: Hold(NOW + H)},
+    ),
+    "copies of the Secret, one must wait": Case(
+        settled(DeletePullSecret(secret("prod")), missed=frozenset({COPY}), repair=NOW + H),
+        secrets=(secret("prod"), secret(), secret("staging")),
+        holds={COPY: Hold(NOW + H)},
+    ),
+    "the first of several may be repaired": Case(
+        settled(missed=frozenset({ENTRY, SECRET}), contested=frozenset({ENTRY, SECRET}), repair=NOW + H),
+        DEFAULT,
+        targets=(target(there=secret(digest="other"), accounts=(account(),)),),
+        holds={ENTRY: Hold(NOW + H), SECRET: Hold(NOW + 2 * H, FRESH.id)},
+    ),
+    "disabled, copy of the Secret must wait": Case(
+        plan(missed=frozenset({COPY}), repair=NOW + H, due=LAST),
+        {"enabled": False},
+        secrets=(secret(), secret("staging")),
+        holds={COPY: Hold(NOW + H), ENTRY: Hold(NOW + H, lasting=True)},
+    ),
     # the end
-    "token ended": Case(plan(ended="token"), {"expiresAt": NOW}),
+    "token ended": Case(plan(ended="token", due=LAST), {"expiresAt": NOW}),
     "token ended, stale place": Case(
-        plan(STALE, ended="token"), {"expiresAt": NOW}, secrets=(secret(), secret("staging"))
+        plan(STALE, ended="token", due=LAST), {"expiresAt": NOW}, secrets=(secret(), secret("staging"))
     ),
     "token ended, Remove": Case(
-        plan(DeletePullSecret(secret()), STALE, ended="token"),
+        plan(DeletePullSecret(secret()), STALE, ended="token", due=LAST),
         {"expiresAt": NOW} | REMOVE,
         secrets=(secret(), secret("staging")),
     ),
-    "token ended, removed": Case(plan(ended="token"), {"expiresAt": NOW} | REMOVE, targets=BARE, secrets=()),
+    "token ended, removed": Case(plan(ended="token", due=LAST), {"expiresAt": NOW} | REMOVE, targets=BARE, secrets=()),
     "password ended": Case(plan(ended="password"), REVOKE, record=DEAD),
     "password ended, Remove": Case(plan(DeletePullSecret(secret()), ended="password"), REVOKE | REMOVE, record=DEAD),
     "password ended, Keep: a Secret that is gone stays gone": Case(
@@ -244,5 +348,7 @@ def test_entries_go_before_secrets_come(name: str) -> None:
 @pytest.mark.parametrize("name", ["disabled", "scope map missing", "not allowed", "deleting", "spec unreadable"])
 def test_without_access_nothing_is_made_or_published(name: str) -> None:
     for record in (EMPTY, PENDING, SETTLED, DEAD):
-        actions = decide(replace(CASES[name].facts(), record=record), NOW).actions
+        facts = replace(CASES[name].facts(), record=record)
+        facts = replace(facts, token=replace(facts.token, requests=Requests("now", "now")))
+        actions = decide(facts, NOW).actions
         assert all(isinstance(action, RemoveEntry | DeletePullSecret) for action in actions)

@@ -284,8 +284,9 @@ def test_a_namespace_counts_only_where_it_matters(mirror: Mirror, change: dict[s
     ("after", "relevant"),
     [
         (account(2, secrets=("a",)), False),
-        (account(2, secrets=("a", "b")), True),
-        (account(2), True),
+        (account(2, secrets=("a", "b")), False),
+        (account(2), False),
+        (account(2, secrets=("a", "reader-pull")), True),
         (account(2, secrets=("a",), ours="a=uid-1"), True),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pullpass.controller.queue import Key
-from pullpass.kube.client import NotFound, Refused, Unavailable
+from pullpass.kube.client import Conflict, NotFound, Refused, Unavailable
 from pullpass.kube.resources import REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Place
 from tests.unit.controller.world import KEY, World
@@ -125,10 +125,27 @@ async def test_a_service_account_that_changed_meanwhile_comes_again(world: World
     uid = delete_token(world)
     world.deliver()
     world.api.edit(SERVICE_ACCOUNTS, "web", "default", lambda b: b["imagePullSecrets"].insert(0, {"name": "zero"}))
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await world.orphans.sweep(uid)
     await world.sweep(uid)
     assert world.entries() == ["zero", "one"]
+
+
+async def test_what_is_in_the_way_in_one_place_does_not_keep_the_others(world: World) -> None:
+    """Whoever may write in one namespace must not be able to keep the rests of a token in others."""
+    uid = delete_token(world)
+    world.deliver()
+    world.api.refusing["delete", ("secrets", "staging", "reader-pull")] = Refused("policy", 403)
+    world.api.edit(SERVICE_ACCOUNTS, "staging", "default", lambda b: b.update(secrets=[{"name": "changed"}]))
+    with pytest.raises((Refused, Conflict)):
+        await world.orphans.sweep(uid)
+    assert ("secrets", "credentials", f"rt-{uid}") not in world.api.objects
+    assert set(world.passwords()) == {("staging", "reader-pull")}
+    assert world.entries() == ["one"]
+    world.api.refusing.clear()
+    await world.sweep(uid)
+    assert world.passwords() == {}
+    assert world.entries("staging") == []
 
 
 async def test_a_service_account_that_went_meanwhile_is_no_matter(world: World) -> None:
@@ -163,7 +180,7 @@ async def test_a_successor_gets_its_entry_back(world: World) -> None:
     await world.work()
     assert world.entries() == ["one", "reader-pull"]
     await world.sweep(old)
-    assert KEY in world.deliver()
+    assert KEY in world.woken
     await world.work()
     assert world.entries() == ["one", "reader-pull"]
     assert world.condition() == ("True", "Ready")
@@ -190,7 +207,7 @@ async def test_a_forged_annotation_asks_the_api_server_for_nothing_else(world: W
     }
     annotations = {"pullpass.dev/token": "web/../../../api/v1/namespaces/web/secrets/reader-pull"}
     metadata = {"namespace": "staging", "name": "forged", "labels": labels, "annotations": annotations}
-    world.api.put(SECRETS, {"metadata": metadata, "data": {}})
+    world.api.put(SECRETS, {"metadata": metadata, "type": "kubernetes.io/dockerconfigjson", "data": {}})
     assert world.deliver() == {Key("orphan", name="nobody")}
     before = dict(world.api.objects)
     calls = world.api.calls

@@ -76,9 +76,13 @@ def test_an_owner_reference_never_keeps_its_owner_from_going() -> None:
 
 
 @pytest.mark.parametrize("wanted", [OWN, KEPT, FAR])
-def test_what_was_written_matches(wanted: Wanted) -> None:
-    assert wanted.matches(stored(wanted), digest(CONTENT))
-    assert wanted.owns(stored(wanted))
+@pytest.mark.parametrize("owners", [(), ("another",), ("another", "and another")])
+def test_what_was_written_matches_whatever_owns_it_besides(wanted: Wanted, owners: tuple[str, ...]) -> None:
+    """Server-side apply leaves the owner references of others, so they are no reason to write it once more."""
+    secret = stored(wanted)
+    secret = replace(secret, owners=(*secret.owners, *owners))
+    assert wanted.matches(secret, digest(CONTENT))
+    assert wanted.owns(secret)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def test_what_was_written_matches(wanted: Wanted) -> None:
         stored(replace(OWN, token_uid="uid-2")),
         stored(OWN, "e30="),
         replace(stored(OWN), owners=()),
-        replace(stored(OWN), owners=("uid-1", "another")),
+        replace(stored(OWN), owners=("another",)),
         replace(stored(OWN), digest=digest("")),
     ],
 )
@@ -106,6 +110,14 @@ def test_what_differs_does_not_match(secret: PullSecret) -> None:
 )
 def test_whose_it_is_goes_by_the_tokens_name(other: Wanted, owns: bool) -> None:
     assert other.owns(stored(OWN)) is owns
+
+
+@pytest.mark.parametrize("type_", ["Opaque", "kubernetes.io/dockercfg", "pullpass.dev/credential-record", None])
+def test_a_secret_of_another_type_was_never_ours(type_: str | None) -> None:
+    body = OWN.body(CONTENT)
+    body["metadata"] |= {"uid": "secret-uid", "resourceVersion": "5"}
+    body["type"] = type_
+    assert PullSecret.read(body) is None
 
 
 @pytest.mark.parametrize(

@@ -287,3 +287,88 @@ def test_nothing_is_lost_and_nothing_runs_twice_at_once(steps: list[tuple[str, i
         assert owed <= left
 
     asyncio.run(run())
+
+
+def key(namespace: str, name: str) -> Key:
+    return Key("token", namespace, name)
+
+
+async def drained(queue: WorkQueue) -> list[Key]:
+    """All keys in the order in which a worker gets them."""
+    order = []
+    while (found := await ready(queue)) is not None:
+        order.append(found)
+        queue.done(found)
+    return order
+
+
+async def test_urgent_keys_come_first_and_the_others_still_get_their_share(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    others = [key("many", f"due-{number}") for number in range(100)]
+    urgent = [key("web", f"new-{number}") for number in range(30)]
+    for one in others:
+        queue.add(one)
+    for one in urgent:
+        queue.add(one, urgent=True)
+    order = await drained(queue)
+    assert sorted(order) == sorted(others + urgent)
+    assert [one for one in order if one in urgent] == urgent
+    assert [one for one in order if one in others] == others
+    assert sum(one in urgent for one in order[:40]) == 30
+
+
+async def test_a_key_that_becomes_urgent_moves_up_and_stays_there(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for one in (A, B, C):
+        queue.add(one)
+    queue.add(C, urgent=True)
+    queue.add(C)
+    assert await drained(queue) == [C, A, B]
+
+
+async def test_a_failed_urgent_key_comes_again_as_an_urgent_one(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A, urgent=True)
+    assert await ready(queue) == A
+    queue.failed(A)
+    for one in (B, C):
+        queue.add(one)
+    clocks.forward(FIRST_BACKOFF)
+    assert await drained(queue) == [A, B, C]
+
+
+async def test_urgent_news_of_a_key_that_is_worked_on_make_it_urgent(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A)
+    assert await ready(queue) == A
+    queue.add(A, urgent=True)
+    queue.add(A)
+    queue.add(B)
+    queue.done(A)
+    assert await drained(queue) == [A, B]
+
+
+async def test_a_namespace_with_thousands_of_keys_does_not_keep_the_others_waiting(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for number in range(2000):
+        queue.add(key("greedy", f"t{number}"), urgent=True)
+    queue.add(key("web", "a"), urgent=True)
+    queue.add(key("shop", "a"), urgent=True)
+    queue.add(key("shop", "b"), urgent=True)
+    order = await drained(queue)
+    assert order[:5] == [key("greedy", "t0"), key("web", "a"), key("shop", "a"), key("greedy", "t1"), key("shop", "b")]
+    assert len(order) == 2003
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans()), max_size=60))
+def test_whatever_is_added_comes_once(added: list[tuple[str, int, bool]]) -> None:
+    async def test() -> None:
+        queue = WorkQueue()
+        for namespace, number, urgent in added:
+            queue.add(key(namespace, str(number)), urgent=urgent)
+        wanted = {key(namespace, str(number)) for namespace, number, _ in added}
+        assert len(queue) == len(wanted)
+        assert sorted(await drained(queue)) == sorted(wanted)
+        assert len(queue) == 0
+
+    asyncio.run(test())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.api import names
-from pullpass.controller.serviceaccounts import ServiceAccount, add_entry, remove_entries
+from pullpass.controller.serviceaccounts import MOST_OURS, ServiceAccount, add_entry, remove_entries
 from tests.unit.controller.jsonpatch import PatchError, apply_patch
 
 secrets = st.sampled_from(["a-pull", "b-pull", "c-pull", "foreign", "d.e-pull"])
@@ -120,6 +120,13 @@ def test_entries_are_read_with_patience(secrets_: Any) -> None:
     account = ServiceAccount.read({"metadata": metadata, "imagePullSecrets": secrets_})
     assert len(account.pull_secrets) == len(secrets_ or [])
     assert not account.annotated
+
+
+def test_of_an_annotation_only_so_much_is_read() -> None:
+    text = ",".join(f"secret-{number}=uid-{number}" for number in range(20_000))
+    metadata = {"namespace": "web", "name": "default", "uid": "sa", "resourceVersion": "7"}
+    account = ServiceAccount.read({"metadata": metadata | {"annotations": {names.ENTRIES_ANNOTATION: text}}})
+    assert len(account.ours) == MOST_OURS
 
 
 def test_an_annotation_that_somebody_forged_is_not_passed_on() -> None:

@@ -10,14 +10,17 @@ import pytest
 from pullpass.api import conditions as c
 from pullpass.api.conditions import Reason
 from pullpass.api.registrytoken import RegistryTokenStatus
+from pullpass.controller.contention import Hold
 from pullpass.controller.decide import decide
+from pullpass.controller.document import Document
 from pullpass.controller.status import Problem, build, ready_reason
-from pullpass.credentials.record import Record
+from pullpass.credentials.record import Record, Requests
 from tests.unit.controller.facts import (
     BARE,
     DEAD,
     DEFAULT,
     EMPTY,
+    ENTRY,
     FRESH,
     NAMESPACE,
     NONE,
@@ -25,6 +28,8 @@ from tests.unit.controller.facts import (
     PENDING,
     REMOVE,
     REVOKE,
+    REVOKED,
+    REVOKED_FOR_GOOD,
     SETTLED,
     Case,
     H,
@@ -126,6 +131,46 @@ TABLE: dict[str, tuple[Case, tuple[Problem, ...], str | None, tuple[str, str], t
         (OK_MAP, ("False", "PasswordExpired"), OK_SECRETS),
         None,
     ),
+    "password revoked": (
+        Case(NO_PLAN, REVOKED_FOR_GOOD),
+        (),
+        None,
+        ("False", "PasswordRevoked"),
+        (OK_MAP, ("False", "PasswordRevoked"), OK_SECRETS),
+        None,
+    ),
+    "password revoked before it was published": (
+        Case(NO_PLAN, REVOKED_FOR_GOOD, record=PENDING),
+        (),
+        None,
+        ("False", "PasswordRevoked"),
+        (OK_MAP, ("False", "PasswordRevoked"), ("Unknown", "NotWritten")),
+        None,
+    ),
+    "password revoked, and no other may be made": (
+        Case(NO_PLAN, REVOKED, scope_map=NONE),
+        (),
+        None,
+        ("False", "NamespaceNotAllowed"),
+        (("False", "NamespaceNotAllowed"), ("False", "PasswordRevoked"), OK_SECRETS),
+        c.STALLED,
+    ),
+    "password revoked and disabled": (
+        Case(NO_PLAN, REVOKED | {"enabled": False}),
+        (),
+        None,
+        ("False", "TokenDisabled"),
+        (OK_MAP, ("False", "TokenDisabled"), OK_SECRETS),
+        None,
+    ),
+    "password revoked, and the next waits": (
+        Case(NO_PLAN, REVOKED, record=SETTLED.with_slot("password2", replace(FRESH, id="0b7aa2"))),
+        (),
+        WAITING,
+        ("Unknown", "WaitingForTokenServer"),
+        (OK_MAP, ("Unknown", "WaitingForTokenServer"), OK_SECRETS),
+        c.RECONCILING,
+    ),
     "waiting for the first": (
         Case(NO_PLAN, record=PENDING, targets=BARE, secrets=()),
         (),
@@ -190,6 +235,14 @@ TABLE: dict[str, tuple[Case, tuple[Problem, ...], str | None, tuple[str, str], t
         (OK_MAP, OK_PASSWORD, ("False", "ServiceAccountNotFound")),
         c.RECONCILING,
     ),
+    "contested": (
+        Case(NO_PLAN, DEFAULT, targets=(target(there=secret(), accounts=(account(),)),), holds={ENTRY: Hold(NOW + H)}),
+        (),
+        None,
+        ("False", "Contested"),
+        (OK_MAP, OK_PASSWORD, ("False", "Contested")),
+        c.STALLED,
+    ),
     "account there": (
         Case(NO_PLAN, DEFAULT, targets=(target(there=secret(), accounts=(account(entry=True),)),)),
         (),
@@ -249,7 +302,7 @@ def test_a_second_look_changes_nothing(name: str) -> None:
     facts = case.facts()
     made_plan = decide(facts, NOW)
     first = build(facts, made_plan, problems, waiting, NOW)
-    facts = replace(facts, token=replace(facts.token, status=first))
+    facts = replace(facts, token=replace(facts.token, status=Document.of(first)))
     assert build(facts, made_plan, problems, waiting, NOW + timedelta(seconds=30)) == first
 
 
@@ -257,7 +310,7 @@ def test_the_transition_time_moves_with_the_status_alone() -> None:
     case = Case(NO_PLAN)
     facts = case.facts()
     before = build(facts, decide(facts, NOW), (), None, NOW)
-    facts = replace(facts, token=replace(facts.token, status=before, generation=2))
+    facts = replace(facts, token=replace(facts.token, status=Document.of(before), generation=2))
     later = NOW + timedelta(minutes=5)
     after = {entry["type"]: entry for entry in build(facts, decide(facts, NOW), (REFUSED,), None, later)["conditions"]}
     assert after[c.READY]["lastTransitionTime"] == "2027-03-01T12:05:00Z"
@@ -290,6 +343,36 @@ def test_passwords_are_told_by_id_date_and_state() -> None:
             "state": "Active",
         },
     ]
+
+
+def test_a_revoked_password_is_called_so() -> None:
+    for record in (SETTLED, PENDING, DEAD):
+        (shown,) = status_of(Case(NO_PLAN, REVOKED_FOR_GOOD, record=record))["passwords"]
+        assert shown["state"] == "Revoked"
+
+
+def test_who_revoked_it_is_told_which_and_how_to_get_another() -> None:
+    message = ready_reason(status_of(Case(NO_PLAN, REVOKED_FOR_GOOD)))[2]
+    assert message == (
+        "password 4f9c1e is revoked (spec.passwords.revoked) and onExpiry is Revoke; "
+        "ask for a new one with its full lifetime by the annotation pullpass.dev/rotate-requested-at"
+    )
+    assert "pullpass.dev/rotate-requested-at" in ready_reason(status_of(Case(NO_PLAN, REVOKE, record=DEAD)))[2]
+
+
+def test_requests_are_echoed_once_the_password_is_published() -> None:
+    keys = ("lastHandledRotateRequest", "lastHandledRegenerateRequest")
+    asked, handled = Requests("later", "later"), replace(FRESH, requests=Requests("now", "leak"))
+
+    def told(record: Record, before: dict[str, Any]) -> tuple[Any, ...]:
+        facts = Case(NO_PLAN, record=record, requests=asked).facts()
+        status = build(replace(facts, token=replace(facts.token, status=Document.of(before))), NO_PLAN, (), None, NOW)
+        return tuple(status.get(key) for key in keys)
+
+    assert told(SETTLED, {}) == (None, None)
+    assert told(SETTLED.with_slot("password1", handled), {}) == ("now", "leak")
+    assert told(SETTLED.with_slot("password2", handled), {}) == (None, None), "it is pending"
+    assert told(PENDING, dict(zip(keys, ("now", "leak"), strict=True))) == ("now", "leak"), "it is being replaced"
 
 
 @pytest.mark.parametrize(
@@ -338,6 +421,11 @@ def test_the_places_are_counted() -> None:
     assert "in place in 2 namespaces" in json.dumps(two)
 
 
-def test_a_namespace_that_goes_is_no_error_of_the_token() -> None:
+def test_a_further_namespace_that_goes_counts_as_gone() -> None:
     gone = target("staging", seen=replace(NAMESPACE, terminating=True))
-    assert found(status_of(Case(NO_PLAN, targets=(target(there=secret()), gone))))[c.READY] == ("True", "Ready")
+    assert found(status_of(Case(NO_PLAN, targets=(target(there=secret()), gone))))[c.READY] == (
+        "False",
+        "NamespaceNotFound",
+    )
+    own = target(there=secret(), seen=replace(NAMESPACE, terminating=True))
+    assert found(status_of(Case(NO_PLAN, targets=(own,))))[c.READY] == ("True", "Ready"), "the token goes with it"

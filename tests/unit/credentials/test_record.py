@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.api.registrytoken import SLOTS
-from pullpass.credentials.record import DATA_KEY, Record, Slot
+from pullpass.credentials.record import DATA_KEY, Record, Requests, Slot
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -20,7 +20,8 @@ SLOT = Slot("4f9c1e", "the-nonce", "seed-id", "the-hash", NOW)
 
 times = st.datetimes(datetime(2000, 1, 1), datetime(2999, 1, 1)).map(lambda t: t.replace(microsecond=0, tzinfo=UTC))
 texts = st.text(max_size=20)
-slots = st.builds(Slot, texts, texts, texts, texts, times, st.none() | times, st.none() | times)
+requests = st.builds(Requests, texts, texts)
+slots = st.builds(Slot, texts, texts, texts, texts, times, st.none() | times, st.none() | times, requests)
 records = st.builds(
     Record, texts, texts, texts, st.dictionaries(st.sampled_from(SLOTS), slots), st.none() | st.sampled_from(SLOTS)
 )
@@ -109,6 +110,37 @@ def test_bytes_of_any_kind_raise_nothing_else(content: bytes) -> None:
 @pytest.mark.parametrize("published", [None, "password2", "password3", 7])
 def test_published_names_a_slot_or_nothing(published: object) -> None:
     assert Record.from_secret(holding({**GOOD, "published": published})).published is None
+
+
+def test_a_slot_that_nothing_was_asked_for_says_nothing_of_it() -> None:
+    assert not {"rotateRequest", "regenerateRequest"} & set(GOOD["slots"]["password1"])
+    assert Record.from_secret(holding(GOOD)).slots["password1"].requests == Requests()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "asked"),
+    [
+        ({}, Requests()),
+        ({"pullpass.dev/rotate-requested-at": "2027-03-01T12:00:00Z"}, Requests(rotate="2027-03-01T12:00:00Z")),
+        ({"pullpass.dev/regenerate-requested-at": "leak"}, Requests(regenerate="leak")),
+        ({"pullpass.dev/rotate-requested-at": "", "example.com/rotate-requested-at": "x"}, Requests()),
+        ({"pullpass.dev/rotate-requested-at": "ä" * 64}, Requests(rotate="ä" * 64)),
+        (
+            {"pullpass.dev/rotate-requested-at": "a" * 65, "pullpass.dev/regenerate-requested-at": "b" * 9999},
+            Requests("a" * 64, "b" * 64),
+        ),
+    ],
+)
+def test_requests_are_read_from_the_annotations_and_cut(annotations: dict[str, str], asked: Requests) -> None:
+    assert Requests.read(annotations) == asked
+
+
+@given(requests, requests)
+def test_what_is_open_is_what_differs_and_is_given(asked: Requests, handled: Requests) -> None:
+    opened = asked.beyond(handled)
+    assert opened.rotate == ("" if asked.rotate == handled.rotate else asked.rotate)
+    assert opened.regenerate == ("" if asked.regenerate == handled.regenerate else asked.regenerate)
+    assert asked.beyond(asked.or_else(handled)) == Requests()
 
 
 def test_slots_of_other_names_are_ignored() -> None:

@@ -1,13 +1,12 @@
 """The rotation decision: a table of every branch, what it shows of a slot, and the step that publishes."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 import pytest
 
 from pullpass.api.registrytoken import RegistryTokenSpec
-from pullpass.credentials.record import Record, Slot
+from pullpass.credentials.record import Record, Requests, Slot
 from pullpass.credentials.rotation import (
     Ended,
     Make,
@@ -20,46 +19,21 @@ from pullpass.credentials.rotation import (
     published,
     state_of,
 )
-
-NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
-M, H, S = timedelta(minutes=1), timedelta(hours=1), timedelta(seconds=1)
-NEVER = timedelta(days=100_000)
-
-
-def spec(expires: datetime | None = None, **passwords: Any) -> RegistryTokenSpec:
-    body: dict[str, Any] = {"scopeMapRef": {"name": "demo"}, "passwords": passwords}
-    return RegistryTokenSpec.model_validate(body | ({"expiresAt": expires} if expires else {}))
-
-
-def slot(age: timedelta, left: timedelta | None = None, until: timedelta | None = None, seed: str = "seed") -> Slot:
-    """A slot by its age, the time left by its dates, and the time until its overlap is over."""
-    return Slot(
-        id=f"{int(age.total_seconds()):06x}",
-        nonce="nonce",
-        seed=seed,
-        hash="hash",
-        created_at=NOW - age,
-        expires_at=None if left is None else NOW + left,
-        valid_until=None if until is None else NOW + until,
-    )
-
-
-def record(one: Slot | None = None, two: Slot | None = None, at: Any = "password1") -> Record:
-    slots: dict[Any, Slot] = {}
-    if one is not None:
-        slots["password1"] = one
-    if two is not None:
-        slots["password2"] = two
-    return Record("uid", "web", "reader", slots, at if at in slots else None)
-
-
-# 3h: replaced after 2h by default, 30m in advance of that at the latest where an overlap holds the other slot.
-ROTATE = spec(lifetime="3h")
-REVOKE = spec(lifetime="3h", onExpiry="Revoke")
-FOREVER = spec()
-
-FRESH = slot(H, 2 * H)
-PENDING = slot(M, 179 * M)
+from tests.unit.credentials.slots import (
+    FOREVER,
+    FRESH,
+    NEVER,
+    NOW,
+    PENDING,
+    REVOKE,
+    ROTATE,
+    H,
+    M,
+    S,
+    record,
+    slot,
+    spec,
+)
 
 TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
     "nothing yet": (record(), ROTATE, Make("password1")),
@@ -152,14 +126,14 @@ TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
 @pytest.mark.parametrize("case", TABLE)
 def test_next_step(case: str) -> None:
     before, wanted, step = TABLE[case]
-    assert next_step(before, wanted, "seed", NOW) == step
+    assert next_step(before, wanted, Requests(), "seed", NOW) == step
 
 
 @pytest.mark.parametrize("case", [case for case, (_, _, step) in TABLE.items() if isinstance(step, Write)])
 def test_a_write_leads_on(case: str) -> None:
     _, wanted, step = TABLE[case]
     assert isinstance(step, Write)
-    assert next_step(step.record, wanted, "seed", NOW) != step
+    assert next_step(step.record, wanted, Requests(), "seed", NOW) != step
 
 
 @pytest.mark.parametrize("case", [case for case, (_, _, step) in TABLE.items() if isinstance(step, Settled)])
@@ -195,4 +169,4 @@ def test_the_end_of_a_new_password(policy: RegistryTokenSpec, end: datetime | No
     ],
 )
 def test_the_word_for_a_slot(one: Slot, at: str | None, word: str) -> None:
-    assert state_of(record(one, at=at), "password1", one, NOW) == word
+    assert state_of(record(one, at=at), "password1", one, (), NOW) == word

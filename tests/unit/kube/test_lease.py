@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection import leaderelection
 
 from pullpass.kube import lease as module
-from pullpass.kube.client import Kube
-from pullpass.kube.lease import LEASE_SECONDS, RETRY_SECONDS, lead
+from pullpass.kube.client import Kube, Unavailable
+from pullpass.kube.lease import HOLD_SECONDS, LEASE_SECONDS, RETRY_SECONDS, lead
+from pullpass.kube.resources import SECRETS
 
 BEGIN = datetime(2027, 3, 1, tzinfo=UTC).timestamp()
 
@@ -110,9 +112,12 @@ class Replica:
         self.began: float | None = None
         self.stopped: float | None = None
         self.failure: Exception | None = None
+        self.kube: Kube | None = None
+        """What the work writes with."""
 
-    async def work(self) -> None:
+    async def work(self, kube: Kube) -> None:
         self.began = now()
+        self.kube = kube
         try:
             await asyncio.sleep(self.seconds)
             if self.failure is not None:
@@ -136,6 +141,7 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> Leases:
     made = Leases()
     monkeypatch.setattr(client, "CoordinationV1Api", lambda api_client: made.api(api_client.identity))
     monkeypatch.setattr(leaderelection, "time", SimpleNamespace(time=lambda: BEGIN + now()))
+    monkeypatch.setattr(module, "elapsed", now)
     return made
 
 
@@ -272,6 +278,46 @@ def test_nobody_works_while_the_api_server_is_away(leases: Leases) -> None:
         assert await task == "ended"
 
     run(test)
+
+
+def test_who_was_paused_writes_nothing_on_waking(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped, or a machine that slept, goes on where it was: its timers have not run yet."""
+
+    async def test() -> None:
+        replica = Replica(leases, "one")
+        task = replica.start()
+        await asyncio.sleep(60)
+        assert replica.kube is not None
+        sent: list[str] = []
+
+        async def send(method: str, path: str, **_: Any) -> Any:
+            sent.append(method)
+            raise Unavailable("sent")
+
+        monkeypatch.setattr(replica.kube, "_send", send)
+        with pytest.raises(Unavailable, match="sent"):
+            await replica.kube.create(SECRETS, "web", {})
+        monkeypatch.setattr(module, "elapsed", lambda: now() + HOLD_SECONDS)
+        for write in (
+            replica.kube.create(SECRETS, "web", {}),
+            replica.kube.replace(SECRETS, "web", "a", {}),
+            replica.kube.apply(SECRETS, "web", "a", {}),
+            replica.kube.json_patch(SECRETS, "web", "a", []),
+            replica.kube.delete(SECRETS, "web", "a", uid="1"),
+        ):
+            with pytest.raises(Unavailable, match="another replica may hold it"):
+                await write
+        assert sent == ["POST"]
+        with pytest.raises(Unavailable, match="sent"):
+            await replica.kube.get(SECRETS, "web", "a")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(test)
+
+
+def test_the_clock_also_counts_while_the_machine_sleeps() -> None:
+    assert module.elapsed() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=10)
 
 
 def test_the_figures_fit_together() -> None:

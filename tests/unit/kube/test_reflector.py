@@ -1,7 +1,7 @@
 """Following a kind of object through lost connections, lost positions and nonsense."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -83,10 +83,13 @@ class Api:
         resource_version: str,
         *,
         label_selector: str | None = None,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Object]:
         assert (resource, namespace, label_selector) == (SCOPE_MAPS, None, "x=y")
         self.asked.append(f"watch {resource_version}")
-        for answer in self.next():
+        answers = self.next()
+        opened()
+        for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
             yield answer
@@ -104,6 +107,14 @@ async def test_lists_in_pages_then_watches_from_the_position_of_the_list() -> No
     api = await Api(page(item("a"), more="c1"), page(item("b"), version="12"), [event("MODIFIED", "a", "13")]).play()
     assert api.asked == ["list", "list c1", "watch 12", "watch 13"]
     assert api.events == [("ADDED", "a", "uid-a"), ("ADDED", "b", "uid-b"), ("MODIFIED", "a", "uid-a")]
+    assert api.reflector.synced.is_set()
+
+
+async def test_is_not_synced_before_a_watch_goes_on_from_the_list() -> None:
+    """Otherwise a token server could be ready and yet miss what is published at that moment."""
+    api = await Api(page(item("a")), Unavailable("no watch"), Gone("too old"), page(item("a"))).play()
+    assert not api.reflector.synced.is_set()
+    api = await Api(page(item("a")), Unavailable("no watch"), []).play()
     assert api.reflector.synced.is_set()
 
 
@@ -172,7 +183,7 @@ async def test_a_list_lost_on_the_way_is_begun_anew_and_deletes_nothing() -> Non
     ids=lambda error: type(error).__name__,
 )
 async def test_no_error_ends_it(error: Exception) -> None:
-    api = await Api(error, error, page(item("a")), error, *[[error]] * 3, page(item("a"))).play()
+    api = await Api(error, error, page(item("a")), error, *[[error]] * 3, page(item("a")), []).play()
     assert api.reflector.synced.is_set()
     assert not [entry for entry in api.events if entry[0] == "DELETED"]
 

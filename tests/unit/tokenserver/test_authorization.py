@@ -48,6 +48,10 @@ WAYS: dict[str, tuple[Change, Change]] = {
         lambda w: w.record(expires_at=START),
         lambda w: w.record(expires_at=START + timedelta(seconds=1)),
     ),
+    "password is revoked": (
+        lambda w: w.token(passwords={"revoked": ["0b7aa2", "aaaaaa"]}),
+        lambda w: w.token(passwords={"revoked": ["0b7aa2"]}),
+    ),
     "namespace is gone": (gone, lambda w: w.namespace()),
     "scope map is missing or unreadable": (unmapped, lambda w: w.scope_map()),
     "namespace is not allowed to use the scope map": (
@@ -91,6 +95,16 @@ def test_other_ways_of_being_dead(kill: Change) -> None:
     world = World()
     kill(world)
     with pytest.raises(UnauthenticatedError):
+        rights(world)
+
+
+def test_only_the_revoked_one_of_two_passwords_is_refused() -> None:
+    world = World()
+    world.record(ids=("bbbbbb", "aaaaaa"))
+    world.token(passwords={"lifetime": "3h", "revoked": ["aaaaaa"]})
+    assert rights(world).on("demo/nginx") == PULL
+    world.token(passwords={"lifetime": "3h", "revoked": ["bbbbbb"]})
+    with pytest.raises(UnauthenticatedError, match="no access any more"):
         rights(world)
 
 

@@ -19,6 +19,10 @@ BROKEN_SPECS: list[Any] = [
     {"scopeMapRef": {"name": "demo"}, "enabled": None},
     {"scopeMapRef": {"name": "demo"}, "expiresAt": "tomorrow"},
     {"scopeMapRef": {"name": "demo"}, "expiresAt": 5},
+    {"scopeMapRef": {"name": "demo"}, "passwords": "aaaaaa"},
+    {"scopeMapRef": {"name": "demo"}, "passwords": {"revoked": "aaaaaa"}},
+    {"scopeMapRef": {"name": "demo"}, "passwords": {"revoked": {"aaaaaa": True}}},
+    {"scopeMapRef": {"name": "demo"}, "passwords": {"revoked": [["aaaaaa"]]}},
 ]
 
 
@@ -41,6 +45,35 @@ def test_a_token_is_enabled_unless_it_says_otherwise() -> None:
     token = mirror.token("web.reader")
     assert token is not None
     assert token.enabled
+
+
+@pytest.mark.parametrize(
+    ("passwords", "revoked"),
+    [
+        (None, frozenset()),
+        ({}, frozenset()),
+        ({"lifetime": "3h"}, frozenset()),
+        ({"revoked": None}, frozenset()),
+        ({"revoked": []}, frozenset()),
+        ({"revoked": ["aaaaaa", "bbbbbb"]}, frozenset({"aaaaaa", "bbbbbb"})),
+    ],
+)
+def test_which_passwords_a_token_revokes(passwords: Any, revoked: frozenset[str]) -> None:
+    world = World()
+    world.token(passwords=passwords)
+    token = world.mirror.token("web.reader")
+    assert token is not None
+    assert token.revoked == revoked
+
+
+def test_tokens_that_revoke_nothing_share_what_they_keep_of_it() -> None:
+    world = World()
+    one = world.mirror.token("web.reader")
+    world.token(passwords={"lifetime": "3h"})
+    other = world.mirror.token("web.reader")
+    assert one is not None
+    assert other is not None
+    assert one.revoked is other.revoked
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,10 @@ class Api(Kube):
         leaf = SIGNING_SECRET | {"metadata": SIGNING_SECRET["metadata"] | {"uid": "s"}}
         return {"metadata": {"resourceVersion": "1"}, "items": [leaf] if resource is SECRETS else None}
 
-    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+    async def watch(
+        self, *_: Any, opened: Callable[[], None] = lambda: None, **__: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        opened()
         await asyncio.Event().wait()
         yield {}
 

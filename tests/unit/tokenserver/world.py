@@ -65,15 +65,22 @@ class World:
         meta = {"name": "reader", "namespace": "web", "uid": uid} | (metadata or {})
         self.mirror.on_token("MODIFIED", {"metadata": meta, "spec": body})
 
-    def record(self, uid: str = "uid-1", ids: tuple[str, ...] = ("aaaaaa",), **ends: datetime) -> None:
-        """Writes the record anew: each id gets its password's hash; `ends` are dates of all slots."""
+    def record(
+        self,
+        uid: str = "uid-1",
+        ids: tuple[str, ...] = ("aaaaaa",),
+        *,
+        expires_at: datetime | None = None,
+        valid_until: datetime | None = None,
+    ) -> None:
+        """Writes the record anew: each id gets its password's hash; the ends are those of all slots."""
         self._version += 1
         record = Record(uid, "web", "reader", published="password1")
         for slot, id_ in zip(("password1", "password2"), ids, strict=False):
             hash_ = hashing.hash_password(password(uid, id_).text, COST)
             record = record.with_slot(
                 "password1" if slot == "password1" else "password2",
-                Slot(id_, f"nonce-{id_}", "seed", hash_, START - timedelta(days=1), **ends),
+                Slot(id_, f"nonce-{id_}", "seed", hash_, START - timedelta(days=1), expires_at, valid_until),
             )
         secret = record.to_secret("credentials")
         secret["metadata"]["resourceVersion"] = str(self._version)

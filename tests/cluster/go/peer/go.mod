@@ -1,0 +1,3 @@
+module pullpass.dev/tests/cluster/peer
+
+go 1.26.0
