@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from . import images, local
+from . import images, local, processes
 from .local import LocalCluster
 
 pytestmark = [pytest.mark.node, pytest.mark.skipif(os.geteuid() != 0, reason="a node needs root")]
+
+SERVICE = "http://peer.default.svc.cluster.local/"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,19 @@ def _service(node_port: int) -> Mapping[str, object]:
 @pytest.fixture(scope="module")
 def peers(cluster: LocalCluster) -> list[Peer]:
     pods = json.loads(cluster.kubectl("get", "pods", "-l", "app=peer", "-o", "json").stdout)["items"]
-    return [Peer(pod["metadata"]["name"], pod["spec"]["nodeName"], pod["status"]["podIP"]) for pod in pods]
+    found = [Peer(pod["metadata"]["name"], pod["spec"]["nodeName"], pod["status"]["podIP"]) for pod in pods]
+    # Ready pods come before kube-proxy has led the Service to them, and on each node it does so by itself.
+    for peer in found:
+        processes.wait_until(lambda: led_to_all(cluster, peer, found), f"kube-proxy on {peer.node}", timeout=120)  # noqa: B023
+    return found
+
+
+def led_to_all(cluster: LocalCluster, asking: Peer, peers: list[Peer]) -> bool:
+    """Whether the Service leads to every peer already, seen from one of them."""
+    try:
+        return names(lambda: ask(cluster, asking, SERVICE), peers) == {peer.name for peer in peers}
+    except RuntimeError:
+        return False
 
 
 def ask(cluster: LocalCluster, peer: Peer, url: str) -> str:
@@ -96,7 +110,7 @@ def test_every_pod_reaches_every_other_by_its_own_address(cluster: LocalCluster,
 
 def test_a_service_reaches_the_pods_of_every_node_from_every_node(cluster: LocalCluster, peers: list[Peer]) -> None:
     for peer in peers:
-        answering = names(lambda: ask(cluster, peer, "http://peer.default.svc.cluster.local/"), peers)  # noqa: B023
+        answering = names(lambda: ask(cluster, peer, SERVICE), peers)  # noqa: B023
         assert answering == {peer.name for peer in peers}
 
 
