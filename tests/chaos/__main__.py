@@ -27,8 +27,6 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         _say("interrupted; what was started is stopped")
         return 130
-    for text in outcome.broken:
-        _say(f"BROKEN: {text}")
     reached = not outcome.broken
     for figure in figures(outcome):
         figure.show()

@@ -98,8 +98,8 @@ class Operator(Replica):
     """An operator. Its name is its identity."""
 
     def __init__(self, cluster: LocalCluster, api: Api, name: str, token_servers: str, seed: int) -> None:
-        self._metrics_port = ports.free()
-        arguments = programs.operator(name, ports.free(), self._metrics_port, token_servers)
+        self._metrics_port = _port()
+        arguments = programs.operator(name, _port(), self._metrics_port, token_servers)
         super().__init__(cluster, api, name, arguments, seed)
 
     async def metrics(self, session: aiohttp.ClientSession) -> dict[str, float]:
@@ -117,7 +117,7 @@ class TokenServer(Replica):
     """A token server. Whether it is `ready` is what its EndpointSlice says."""
 
     def __init__(self, cluster: LocalCluster, api: Api, name: str, address: str, seed: int) -> None:
-        self.port = ports.free()
+        self.port = _port()
         super().__init__(cluster, api, name, programs.token_server(self.port), seed)
         self.address = address
         self.ready = False
@@ -129,6 +129,17 @@ class TokenServer(Replica):
     def url(self) -> str:
         """Where it listens."""
         return f"http://{self.address}:{self.port}"
+
+
+_taken: set[int] = set()
+
+
+def _port() -> int:
+    """A free port, and each time another one: what is free stays so until somebody listens there."""
+    while (port := ports.free()) in _taken:
+        continue
+    _taken.add(port)
+    return port
 
 
 def _kubeconfig(server: str) -> str:

@@ -47,7 +47,7 @@ async def run(
 ) -> Outcome:
     """Lets faults happen, one after the other, until so many rotations are done; then lets everything settle.
 
-    Each kind comes once before any comes again. Raises AssertionError where something does not recover.
+    Each kind comes once before any comes again. Where something does not recover, the run ends there.
     """
     chance = random.Random(seed)
     outcome = Outcome()
@@ -58,40 +58,50 @@ async def run(
         revoking = asyncio.create_task(_revoke(revoker, random.Random(seed)))
         deck: list[Fault] = []
         try:
-            while stage.ledger.rotations - before < rotations:
+            while (done := stage.ledger.rotations - before) < rotations:
                 deck = deck or chance.sample(kinds, len(kinds))
                 fault = deck.pop()
-                name = fault.__name__
-                outcome.faults[name] += 1
-                done = stage.ledger.rotations - before
-                say(f"{time.monotonic() - begun:6.0f} s, {done:5} rotations, {customers.logins:6} logins: {name}")
+                outcome.faults[fault.__name__] += 1
+                say(
+                    f"{time.monotonic() - begun:6.0f} s, {done:5} rotations, {customers.logins:6} logins: "
+                    f"{fault.__name__}"
+                )
                 with stage.fault():
                     seconds = await fault(stage, chance)
                     await stage.recovered()
                 if seconds is not None:
                     outcome.failovers.append(seconds)
-                for text in promises.broken(stage, customers):
-                    if text not in outcome.broken:
-                        outcome.broken.append(text)
-                        say(f"BROKEN: {text}")
+                _note(outcome, promises.broken(stage, customers), say)
                 await asyncio.sleep(chance.uniform(0, CALM_SECONDS))
                 if revoking.done():
                     revoking.result()
+            revoking.cancel()
+            await asyncio.gather(revoking, return_exceptions=True)
+            await stage.tokens.calm()
+            await stage.settled()
+            await customers.round()
+        except AssertionError as error:
+            stage.keep_logs()
+            _note(outcome, [f"no recovery: {error}"], say)
         finally:
             revoking.cancel()
             await asyncio.gather(revoking, return_exceptions=True)
-        await stage.tokens.calm()
-        await stage.settled()
-        await customers.round()
+        regranted = [f"{server} after '{r.way}'" for r in revoker.revocations for server in r.regranted]
+        _note(outcome, [*promises.broken(stage, customers), *(f"access came back: {text}" for text in regranted)], say)
         outcome.rotations = stage.ledger.rotations - before
         outcome.logins, outcome.late = customers.logins, customers.late
         outcome.refused, outcome.unserved = len(customers.refused), customers.unserved
         outcome.unreachable, outcome.busy = customers.unreachable, customers.busy
         outcome.wasted = len(stage.ledger.wasted())
         outcome.revocations = revoker.revocations
-        regranted = [f"{server} after '{r.way}'" for r in revoker.revocations for server in r.regranted]
-        outcome.broken = promises.broken(stage, customers) + [f"access came back: {text}" for text in regranted]
     return outcome
+
+
+def _note(outcome: Outcome, broken: list[str], say: Callable[[str], None]) -> None:
+    for text in broken:
+        if text not in outcome.broken:
+            outcome.broken.append(text)
+            say(f"BROKEN: {text}")
 
 
 async def _revoke(revoker: Revoker, chance: random.Random) -> None:

@@ -1,6 +1,8 @@
 """Everything together: a control plane, operators, token servers, tokens, and who keeps the books."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -148,6 +150,13 @@ class Stage:
             replica.resume()
             replica.proxy.calm()
             replica.keep()
+
+    def keep_logs(self) -> None:
+        """Keeps what the processes have said, the only trace of why something did not come about."""
+        kept = places.clusters().parent / "failed" / self.cluster.name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self.cluster.directory / "logs", kept)
+        print(f"the logs are kept in {kept}", file=sys.stderr)
 
     async def all_ready(self) -> None:
         """Waits until every token server is ready."""

@@ -134,6 +134,10 @@ class Tokens:
         held = Login.read(secret).id
         return "" if held == current else f"the pull secret holds {held}, published is {current}"
 
+    def rotating(self) -> list[str]:
+        """Tokens with a password that is made and not published yet."""
+        return [name for name in self.names if f"{TEAM}/{name}" in self._ledger.pending()]
+
     def seconds_left(self) -> float:
         """Until the first published password ends."""
         now = datetime.now(UTC)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from pullpass.kube.client import Kube, Unavailable
+from pullpass.kube.standstill import elapsed
 
 log = logging.getLogger(__name__)
 logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.ERROR)
@@ -67,11 +67,6 @@ class _Lock(LeaseLock):
         if done:
             self.renewed = start
         return done
-
-
-def elapsed() -> float:
-    """Seconds since some moment; they also pass while the machine is asleep."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def lead(

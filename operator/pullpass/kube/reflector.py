@@ -75,7 +75,7 @@ class Reflector:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.synced = asyncio.Event()
-        """Set once the first list is complete and a watch goes on from it, and never cleared.
+        """Set once a list is complete and a watch goes on from it; cleared by `doubt` only.
 
         Whatever is written from then on is told of at once; so a token server that is ready by this does not miss
         what was published while it started.
@@ -92,9 +92,29 @@ class Reflector:
         self._uids: dict[str, str] = {}
         self._position: str | None = None
         self._failures = 0
+        self._following: asyncio.Task[NoReturn] | None = None
 
     async def run(self) -> NoReturn:
         """Follows until cancelled."""
+        while True:
+            self._following = asyncio.create_task(self._follow())
+            try:
+                await self._following
+            except asyncio.CancelledError:
+                this = asyncio.current_task()
+                if this is None or this.cancelling():
+                    raise
+
+    def doubt(self) -> None:
+        """What was heard until now may be of the past: everything is listed and compared anew, and is not `synced`
+        before that is done. What a connection still holds is not waited for.
+        """
+        self.synced.clear()
+        self._position = None
+        if self._following is not None:
+            self._following.cancel()
+
+    async def _follow(self) -> NoReturn:
         while True:
             asked_to_wait = 0.0
             try:

@@ -12,6 +12,7 @@ from pullpass.api import names
 from pullpass.kube.client import Kube
 from pullpass.kube.reflector import Reflector
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS
+from pullpass.kube.standstill import Heartbeat
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import LINE_BYTES, TokenServer
 from pullpass.tokenserver.settings import Settings
@@ -40,8 +41,8 @@ def reflectors(kube: Kube, mirror: Mirror, credentials_namespace: str) -> list[R
 
 
 def age_of(followed: list[Reflector]) -> float:
-    """Seconds since the API server was last heard about the kind heard longest ago; infinite before a
-    first list."""
+    """Seconds since the API server was last heard about the kind heard longest ago; infinite until all lists are
+    complete."""
     if not all(reflector.synced.is_set() for reflector in followed):
         return float("inf")
     return time.monotonic() - min(reflector.last_contact for reflector in followed)
@@ -57,7 +58,13 @@ async def run(settings: Settings) -> None:
     mirror = Mirror()
     async with Kube.connect(settings.kubeconfig) as kube:
         followed = reflectors(kube, mirror, settings.credentials_namespace)
-        server = TokenServer(settings, mirror, age=lambda: age_of(followed))
+        heartbeat = Heartbeat(lambda: _doubt(followed))
+
+        def age() -> float:
+            heartbeat.beat()
+            return age_of(followed)
+
+        server = TokenServer(settings, mirror, age=age)
         runner = web.AppRunner(
             server.application(),
             access_log=None,
@@ -66,6 +73,7 @@ async def run(settings: Settings) -> None:
         )
         await runner.setup()
         tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
+        tasks.append(loop.create_task(heartbeat.run()))
         tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
         try:
             await web.TCPSite(runner, settings.host or None, settings.port, backlog=1024).start()
@@ -82,6 +90,12 @@ async def run(settings: Settings) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _doubt(followed: list[Reflector]) -> None:
+    """While a process stands still, passwords are published that it has not been asked for: it seemed to be dead."""
+    for reflector in followed:
+        reflector.doubt()
 
 
 async def _until_told(stop: asyncio.Event, followed: list[Reflector], mirror: Mirror) -> None:

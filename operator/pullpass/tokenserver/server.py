@@ -93,7 +93,7 @@ class TokenServer:
         """Why no token can be issued at this moment, None when one can."""
         age = self._age()
         if age == float("inf"):
-            return "the first list from the API server is not complete"
+            return "not everything was heard from the API server yet"
         limit = self._settings.max_staleness
         if limit is not None and age > limit.total_seconds():
             return f"the API server was last heard {int(age)} s ago, longer than allowed"

@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import json
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -314,10 +313,6 @@ def test_who_was_paused_writes_nothing_on_waking(leases: Leases, monkeypatch: py
         await asyncio.gather(task, return_exceptions=True)
 
     run(test)
-
-
-def test_the_clock_also_counts_while_the_machine_sleeps() -> None:
-    assert module.elapsed() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=10)
 
 
 def test_the_figures_fit_together() -> None:

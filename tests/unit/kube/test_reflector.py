@@ -33,8 +33,12 @@ def bookmark(version: str) -> Object:
     return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
 
 
+class OverError(BaseException):
+    """The script is at its end."""
+
+
 class Api:
-    """Plays a script of answers and cancels the reflector at its end; notes each request."""
+    """Plays a script of answers and ends the reflector after it; notes each request."""
 
     def __init__(self, *script: Step) -> None:
         self.script = list(script)
@@ -56,7 +60,7 @@ class Api:
 
     def next(self) -> Step:
         if not self.script:
-            raise asyncio.CancelledError
+            raise OverError
         self.time += 1
         answer = self.script.pop(0)
         if isinstance(answer, BaseException):
@@ -98,7 +102,7 @@ class Api:
         self.pauses.append(seconds)
 
     async def play(self) -> "Api":
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(OverError):
             await self.reflector.run()
         return self
 
@@ -216,3 +220,62 @@ async def test_last_contact_is_when_something_was_heard() -> None:
     assert api.reflector.last_contact == float("-inf")
     await api.play()
     assert (api.reflector.last_contact, api.time) == (2, 4)
+
+
+async def test_a_doubted_reflector_lists_anew_and_is_not_synced_before_it_is_done() -> None:
+    api = Silent()
+    task = asyncio.create_task(api.reflector.run())
+    await api.reflector.synced.wait()
+    api.items = [item("b")]
+    api.heard.put_nowait(event("MODIFIED", "a", "11"))
+    api.reflector.doubt()
+    assert not api.reflector.synced.is_set()
+    await api.reflector.synced.wait()
+    assert api.events == ["ADDED a", "ADDED b", "DELETED a"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_reflector_can_be_cancelled_at_the_moment_in_which_it_is_doubted() -> None:
+    api = Silent()
+    task = asyncio.create_task(api.reflector.run())
+    await api.reflector.synced.wait()
+    api.reflector.doubt()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_doubt_before_anything_was_heard_is_harmless() -> None:
+    api = Silent()
+    api.reflector.doubt()
+    task = asyncio.create_task(api.reflector.run())
+    api.reflector.doubt()
+    await api.reflector.synced.wait()
+    assert api.events == ["ADDED a"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+class Silent:
+    """Lists `items`, and its watches say what is put into `heard`."""
+
+    def __init__(self) -> None:
+        self.items = [item("a")]
+        self.heard: asyncio.Queue[Object] = asyncio.Queue()
+        self.events: list[str] = []
+        self.reflector = Reflector(self, SCOPE_MAPS, on_event=self._note)
+
+    def _note(self, type_: str, obj: Object) -> None:
+        self.events.append(f"{type_} {obj['metadata']['name']}")
+
+    async def list_page(self, *_: Any, **__: Any) -> Object:
+        return page(*self.items)
+
+    async def watch(self, *_: Any, opened: Callable[[], None] = lambda: None, **__: Any) -> AsyncIterator[Object]:
+        self.heard = heard = asyncio.Queue[Object]()
+        opened()
+        while True:
+            yield await heard.get()

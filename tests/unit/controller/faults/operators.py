@@ -1,0 +1,188 @@
+"""One operator process: the real work queue, workers, reconciler, sweep, resync and signing keys, behind a line that
+the test holds. It can be killed at any call, and two of them can live at a time.
+"""
+
+import base64
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, tzinfo
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from pullpass.api import names
+from pullpass.controller import process
+from pullpass.controller.acceptance import TokenServers
+from pullpass.controller.orphans import Orphans
+from pullpass.controller.queue import Key, WorkQueue
+from pullpass.controller.reconcile import TokenReconciler
+from pullpass.controller.settings import Settings
+from pullpass.kube.client import Kube, KubeError, Unavailable
+from tests.unit.controller.fake_api import Body
+from tests.unit.controller.faults.line import Call, Fault, Line
+from tests.unit.controller.faults.watches import Watch
+from tests.unit.controller.world import SETTINGS
+
+if TYPE_CHECKING:
+    from tests.unit.controller.faults.scene import Scene
+
+KINDS = ("namespaces", "scopemaps", "registrytokens", "serviceaccounts", "secrets")
+
+
+class Queue(WorkQueue):
+    """The real one, where keys of one moment are added in the order of their names.
+
+    Sets have another order in each Python process, and a run must be one that can be repeated.
+    """
+
+    def __init__(self, **clocks: Any) -> None:
+        super().__init__(**clocks)
+        self._fresh: list[tuple[Key, bool]] = []
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._fresh)
+
+    def add(self, key: Key, *, urgent: bool = False) -> None:
+        self._fresh.append((key, urgent))
+        self._changed.set()
+
+    def _collect(self) -> float | None:
+        fresh, self._fresh = sorted(self._fresh), []
+        for key, urgent in fresh:
+            super().add(key, urgent=urgent)
+        return super()._collect()
+
+
+class Operator:
+    """A process that leads, from its start to its end."""
+
+    def __init__(self, scene: "Scene", identity: str) -> None:
+        self._scene = scene
+        self._loop = scene.loop
+        self.line = Line(scene.api, scene.promises)
+        self.office = process.Office()
+        self.watches = {
+            plural: Watch(
+                scene.api,
+                plural,
+                self._teller(plural),
+                selector=names.MANAGED_SELECTOR if plural == "secrets" else None,
+            )
+            for plural in KINDS
+        }
+        settings = replace(SETTINGS, identity=identity, workers=2)
+        self._tasks = [
+            self._loop.create_task(process._compare(self.line, self.office, settings)),
+            self._loop.create_task(process._work(self.line, self.office, settings)),
+        ]
+        self._loop.run()
+
+    def _teller(self, plural: str) -> Callable[[str | None, Body], None]:
+        mirror = self.office.mirror
+        observers: dict[str, Callable[[str | None, Body], set[Key]]] = {
+            "namespaces": mirror.observe_namespace,
+            "scopemaps": mirror.observe_scope_map,
+            "registrytokens": mirror.observe_token,
+            "serviceaccounts": mirror.observe_service_account,
+            "secrets": lambda type_, body: mirror.observe_secret(type_, body, SETTINGS.credentials_namespace),
+        }
+        observe = observers[plural]
+        return lambda type_, body: self.office.wake(observe(type_, body), type_ is not None)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it works on tokens by now."""
+        return self.office.queue is not None
+
+    @property
+    def queue(self) -> Queue:
+        """Its work queue, once it has begun to work."""
+        assert isinstance(self.office.queue, Queue)
+        return self.office.queue
+
+    def hear_all(self) -> bool:
+        """Hears everything, and tells whether there was anything."""
+        heard = any(watch.coming for watch in self.watches.values())
+        for watch in self.watches.values():
+            watch.hear(watch.coming)
+        return heard
+
+    def answer(self, number: int, fault: Fault | None = None) -> None:
+        """One of the waiting calls goes on."""
+        call = self.line.waiting.pop(number % len(self.line.waiting))
+        call.answered.set_result(fault)
+        self._loop.run()
+
+    def kill(self, last: Call | None = None) -> None:
+        """The process ends here; `last` is a call that still arrives, though nobody hears the answer."""
+        self.line.dead = True
+        if last is not None:
+            self._loop.create_task(self._arrive(last))
+        for task in self._tasks:
+            task.cancel()
+        self._loop.run()
+        assert all(task.done() for task in self._tasks)
+
+    async def _arrive(self, call: Call) -> None:
+        with suppress(KubeError):
+            await self.line.carry_out(call)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process ended by itself: the API server refused something that it cannot do without."""
+        over = [task for task in self._tasks if task.done()]
+        for task in over:
+            error = None if task.cancelled() else task.exception()
+            assert error is None or isinstance(error, KubeError), f"the operator ended by {error!r}"
+        return bool(over)
+
+
+class _Session:
+    """Logs in at the replicas of the scene, in place of HTTP."""
+
+    def __init__(self, scene: "Scene", line: Line) -> None:
+        self._scene = scene
+        self._line = line
+
+    @asynccontextmanager
+    async def get(self, url: str, *, headers: dict[str, str], **more: Any) -> AsyncIterator[SimpleNamespace]:
+        address = url.removeprefix("http://").removesuffix("/token")
+        scheme, _, credentials = headers["Authorization"].partition(" ")
+        assert scheme == "Basic"
+        username, _, text = base64.b64decode(credentials).decode().partition(":")
+
+        async def login() -> int:
+            return self._scene.login(address, username, text)
+
+        try:
+            status = await self._line.call("login", ("replicas", "", address), login)
+        except Unavailable as busy:
+            status = busy.status
+        yield SimpleNamespace(status=status)
+
+
+@contextmanager
+def standing_in(scene: "Scene") -> Iterator[None]:
+    """The scene's clock and token servers in place of the real ones."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return scene.now
+
+    @asynccontextmanager
+    async def connect(kube: Kube, settings: Settings) -> AsyncIterator[TokenServers]:
+        assert isinstance(kube, Line)
+        yield TokenServers(kube, settings, _Session(scene, kube))  # type: ignore[arg-type]
+
+    clocks: dict[str, Any] = {"now": lambda: scene.now, "monotonic": scene.loop.time}
+    with (
+        mock.patch.object(process, "datetime", Clock),
+        mock.patch.object(process, "WorkQueue", functools.partial(Queue, **clocks, jitter=lambda: 0.5)),
+        mock.patch.object(process, "TokenReconciler", functools.partial(TokenReconciler, **clocks)),
+        mock.patch.object(process, "Orphans", functools.partial(Orphans, **clocks)),
+        mock.patch.object(TokenServers, "connect", connect),
+    ):
+        yield
