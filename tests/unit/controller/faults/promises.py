@@ -169,6 +169,7 @@ class Promises:
                 assert slot.valid_until <= issued.retires, f"{place}: password {slot.id} ends later than was said"
             elif slot.valid_until is not None:
                 issued.retires = slot.valid_until
+                self._overlaps(place, slot, after.slots[after.published] if after.published else None)
         for slot in before.slots.values():
             if slot.nonce not in slots and slot.nonce in self.issued:
                 self.issued[slot.nonce].dropped = True
@@ -202,6 +203,16 @@ class Promises:
         assert (
             self._lost(current) or by_hand or revoked or any(d is not None and d <= self._scene.latest for d in due)
         ), f"{place}: a password was made, and none was due"
+
+    def _overlaps(self, place: Place, old: Slot, successor: Slot | None) -> None:
+        """A replaced password stays valid through the overlap: a node may be pulling with it at this moment."""
+        token = self._token(place[2].removeprefix("rt-"))
+        if token is None or successor is None or old.valid_until is None:
+            return
+        if place in self.tampered or self._scene.set_back:
+            return
+        overlap = min(wishes.overlap(spec) for spec in wishes.specs(self._scene, token))
+        assert old.valid_until >= successor.created_at + overlap, f"{place}: {old.id} ends before its overlap is over"
 
     def _in_use(self, uid: str, before: Record, after: dict[str, Slot]) -> None:
         """What stands in a pull secret does not begin to retire, nor is it dropped before its end."""

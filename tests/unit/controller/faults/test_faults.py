@@ -100,12 +100,29 @@ class Faults(RuleBasedStateMachine):
         self.scene.forward(601 if due else 15)
         self.work(turns, False)
 
-    @rule(seconds=st.sampled_from((0, 601, 3601)))
-    def stall(self, seconds: int) -> None:
-        """An operator stands still with whatever it was about to do, and another does all the work meanwhile."""
+    @rule(
+        calls=st.integers(0, 16),
+        waits=st.lists(st.sampled_from((0, 601, 3601)), min_size=1, max_size=2),
+        more=st.integers(0, 8),
+    )
+    def stall(self, calls: int, waits: list[int], more: int) -> None:
+        """An operator stands still in the middle of a rotation, and another does all the work meanwhile. Then the first
+        one goes on, with what it knew before.
+        """
         second = self._second()
-        self.scene.forward(seconds)
-        self.scene.flow(second)
+        first = self.scene.operators[0]
+        self.scene.forward(601)
+        self._go_on(first, calls)
+        for seconds in waits:
+            self.scene.forward(seconds)
+            self.scene.flow(second)
+        self._go_on(first, more)
+
+    def _go_on(self, operator: Operator, calls: int) -> None:
+        for _ in range(calls):
+            if operator.line.waiting:
+                operator.answer(0)
+        self.scene.restart_ended()
 
     def _second(self) -> Operator:
         self.scene.end_operators(but=1)

@@ -133,6 +133,11 @@ def rotation_due(spec: dict[str, Any], slot: Slot) -> datetime | None:
     return slot.created_at + life - (parse_duration(before) if before is not None else life / 3)
 
 
+def overlap(spec: dict[str, Any]) -> timedelta:
+    """How long a replaced password stays valid."""
+    return parse_duration((spec.get("passwords") or {}).get("overlap", "1h"))
+
+
 def revoked(spec: dict[str, Any]) -> list[str]:
     """Ids of passwords that are to be refused."""
     found: list[str] = (spec.get("passwords") or {}).get("revoked") or []
