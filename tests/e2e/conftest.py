@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests import cluster
+from tests.clients.containers import Skopeo
+from tests.clients.content import Content
 from tests.cluster import images
 from tests.cluster.install import NAMESPACE, OPERATOR, Release
-from tests.e2e.clients import Skopeo
 from tests.e2e.exposure import Exposure
 from tests.e2e.tenant import Tenant
 from tests.e2e.waiting import until
@@ -75,12 +76,13 @@ def publisher(release: Release, exposure: Exposure) -> Iterator[Tenant]:
 def publish(release: Release, publisher: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     """Push images to the release's registry: `publish("team/app:1", …)`."""
     directory = tmp_path_factory.mktemp("publisher")
+    hello = Content.of_archive(images.hello("1"), directory / "hello")
 
     def push(*wanted: str) -> None:
         skopeo = Skopeo(release.registry, publisher.credentials("publisher-pull"), directory)
         skopeo.login()
         for image in wanted:
-            skopeo.push(images.hello("1"), image)
+            skopeo.push(hello, image)
 
     return push
 

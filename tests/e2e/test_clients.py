@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.client import Client, RefusedError
+from tests.clients.containers import Skopeo
+from tests.clients.content import Content
+from tests.clients.crane import Crane
 from tests.cluster import images
 from tests.cluster.install import Release
-from tests.e2e.clients import Client, Crane, RefusedError, Skopeo
 from tests.e2e.exposure import Exposure
 from tests.e2e.tenant import Tenant
 from tests.e2e.tokens import Credentials
@@ -44,6 +47,12 @@ def team(release: Release, exposure: Exposure) -> Iterator[Tenant]:
     tenant.delete()
 
 
+@pytest.fixture(scope="module")
+def hello(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """An image that nobody has pushed."""
+    return Content.of_archive(images.hello("2"), tmp_path_factory.mktemp("hello") / "layout")
+
+
 @pytest.fixture(params=[Skopeo, Crane])
 def client(team: Tenant, release: Release, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Client]:
     """Log a client in with the token of that map."""
@@ -64,7 +73,9 @@ def test_access_tokens_carry_what_the_map_grants(team: Tenant, name: str, allowe
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_pull_push_and_delete(name: str, client: Callable[[str], Client], publish: Callable[..., None]) -> None:
+def test_pull_push_and_delete(
+    name: str, client: Callable[[str], Client], publish: Callable[..., None], hello: Content
+) -> None:
     actions = MAPS[name]
     # Of its own: a client that finds its image already there pushes nothing, and so is not refused.
     repository = f"matrix/{secrets.token_hex(3)}"
@@ -72,21 +83,21 @@ def test_pull_push_and_delete(name: str, client: Callable[[str], Client], publis
     user = client(name)
     attempt(user.pull, f"{repository}:1", allowed="content/read" in actions)
     pushes = {"content/read", "content/write"} <= set(actions)
-    attempt(lambda image: user.push(images.hello("2"), image), f"{repository}:2", allowed=pushes)
+    attempt(lambda image: user.push(hello, image), f"{repository}:2", allowed=pushes)
     # Both clients look the digest up first, so that deleting needs reading.
     deletes = {"content/read", "content/delete"} <= set(actions)
     attempt(user.delete, f"{repository}:1", allowed=deletes)
 
 
 def test_a_push_makes_a_repository_within_the_wildcard_and_none_outside(
-    client: Callable[[str], Client],
+    client: Callable[[str], Client], hello: Content
 ) -> None:
     user = client("read-write")
     new = f"matrix/new-{secrets.token_hex(3)}/deep/app:1"
-    user.push(images.hello("1"), new)
+    user.push(hello, new)
     user.pull(new)
     for outside in ("matrix:1", "matrixes/app:1", "other/matrix/app:1"):
-        attempt(lambda image: user.push(images.hello("1"), image), outside, allowed=False)
+        attempt(lambda image: user.push(hello, image), outside, allowed=False)
         attempt(user.pull, outside, allowed=False)
 
 
@@ -110,7 +121,7 @@ def test_the_catalog_is_nobody_s(publisher: Tenant, release: Release, tmp_path: 
         crane.catalog()
 
 
-def attempt(action: Callable[[str], None], image: str, *, allowed: bool) -> None:
+def attempt(action: Callable[[str], object], image: str, *, allowed: bool) -> None:
     if allowed:
         action(image)
     else:

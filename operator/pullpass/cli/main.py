@@ -5,6 +5,7 @@ Each process imports only its own half: a token server never loads Kopf.
 
 import argparse
 import asyncio
+import ipaddress
 import os
 import socket
 import sys
@@ -71,6 +72,7 @@ def _token_server(options: argparse.Namespace) -> int:
             access_token_lifetime=timedelta(seconds=options.access_token_lifetime),
             max_staleness=timedelta(seconds=options.max_staleness) if options.max_staleness else None,
             bcrypt_cost=options.bcrypt_cost,
+            trusted_proxies=tuple(options.trusted_proxy),
             drain_seconds=options.drain_seconds,
             kubeconfig=options.kubeconfig,
         )
@@ -143,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="SECONDS",
         help="refuse to answer when the API server was last heard of longer ago; 0: never (%(default)s)",
+    )
+    add(
+        "--trusted-proxy",
+        type=ipaddress.ip_network,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="proxies whose X-Forwarded-For headers say who sent a request; may be given again (none)",
     )
     add(
         "--drain-seconds",

@@ -118,7 +118,7 @@ class Record:
                 slots=slots,
                 published=published if published in slots else None,
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise ValueError("this Secret holds no readable credential record") from None
 
     def to_secret(self, credentials_namespace: str) -> dict[str, Any]:

@@ -4,17 +4,21 @@ What a check found is remembered under an HMAC of user name and password with a 
 to the version of the credential record: a new record, or another token under the name, and it counts no
 more. Dates are looked at anew every time. An unknown user, an unknown password id and a password past its
 end cost the same check as a wrong password, so neither words nor time tell them apart.
+
+Only what nothing is remembered of meets the limits (see limits.py): the same wrong password, sent again, is no new
+failure, and one that was right is right whoever else fails.
 """
 
 import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pullpass.credentials import password
 from pullpass.tokenserver.checks import Checks
 from pullpass.tokenserver.errors import UnauthenticatedError
+from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.mirror import Mirror, PasswordSlot, Token
 
 REMEMBERED_GOOD = 65_536
@@ -23,6 +27,7 @@ REMEMBERED_BAD = 16_384
 
 Version = tuple[str, str]
 """UID of the token and version of its record; empty where there is none."""
+_MALFORMED: Version = ("", "malformed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,15 @@ class _Candidate:
     token: Token | None
     slot: PasswordSlot | None
     version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    key: bytes
+    """Stands for user name and password."""
+    username: str
+    text: str = field(repr=False)
+    sender: str
 
 
 class _Memory:
@@ -64,13 +78,20 @@ class _Memory:
 
 
 class Authenticator:
-    """Checks credentials against the mirror."""
+    """Checks credentials against the mirror. Without `limits` everybody may fail as often as they like."""
 
     def __init__(
-        self, mirror: Mirror, checks: Checks, *, good: int = REMEMBERED_GOOD, bad: int = REMEMBERED_BAD
+        self,
+        mirror: Mirror,
+        checks: Checks,
+        limits: Limits | None = None,
+        *,
+        good: int = REMEMBERED_GOOD,
+        bad: int = REMEMBERED_BAD,
     ) -> None:
         self._mirror = mirror
         self._checks = checks
+        self._limits = limits
         self._key = secrets.token_bytes(32)
         self._good = _Memory(good)
         self._bad = _Memory(bad)
@@ -78,18 +99,27 @@ class Authenticator:
         self.hits = 0
         """Logins answered from memory since start."""
 
-    async def authenticate(self, username: str, text: str) -> Identity:
-        """The identity behind a user name and password.
+    @property
+    def remembered(self) -> dict[str, int]:
+        """How many verdicts are remembered, by what they are."""
+        return {"good": len(self._good), "bad": len(self._bad)}
 
-        Raises UnauthenticatedError, with the reason for the audit line, and BusyError.
+    async def authenticate(self, username: str, text: str, sender: str = "") -> Identity:
+        """The identity behind a user name and password that came from an address.
+
+        Raises UnauthenticatedError, with the reason for the audit line, LimitedError and BusyError.
         """
         parsed = password.parse(text)
-        if parsed is None:
-            raise UnauthenticatedError("malformed password")
         key = hmac.digest(self._key, f"{username}\0{text}".encode(errors="replace"), "sha256")
+        if parsed is None:
+            if not self._bad.holds(key, _MALFORMED):
+                self._spend(sender, username)
+                self._bad.keep(key, _MALFORMED)
+            raise UnauthenticatedError("malformed password")
+        login = _Login(key, username, text, sender)
         candidate = self._find(username, parsed.id)
         while True:
-            genuine = await self._verdict(key, text, candidate)
+            genuine = await self._verdict(login, candidate)
             # While a check runs the record may be rewritten, so the verdict holds for what is there by now.
             current = self._find(username, parsed.id)
             if current.version == candidate.version:
@@ -113,26 +143,41 @@ class Authenticator:
             (token.uid if token is not None else "", credential.version if credential is not None else ""),
         )
 
-    async def _verdict(self, key: bytes, text: str, candidate: _Candidate) -> bool:
-        good = self._good.holds(key, candidate.version)
-        if good or self._bad.holds(key, candidate.version):
+    async def _verdict(self, login: _Login, candidate: _Candidate) -> bool:
+        good = self._good.holds(login.key, candidate.version)
+        if good or self._bad.holds(login.key, candidate.version):
             self.hits += 1
             return good
-        check = self._under_way.get((key, candidate.version))
+        check = self._under_way.get((login.key, candidate.version))
         if check is None:
-            check = self._begin(key, text, candidate)
+            check = self._begin(login, candidate)
         # Shielded: the check is shared with whoever else sends the same password at this moment.
         return await asyncio.shield(check)
 
-    def _begin(self, key: bytes, text: str, candidate: _Candidate) -> asyncio.Future[bool]:
-        check = self._checks.begin(text, candidate.slot.hash if candidate.slot is not None else None)
+    def _begin(self, login: _Login, candidate: _Candidate) -> asyncio.Future[bool]:
+        limits, slot, key = self._limits, candidate.slot, login.key
+        if slot is None:
+            # It cannot succeed, and is checked only so that nobody can tell from the time.
+            self._spend(login.sender, login.username)
+            check = self._checks.begin(login.text, None)
+        elif limits is not None and limits.suspicious(login.sender, login.username):
+            check = self._checks.begin_aside(login.text, slot.hash)
+        else:
+            check = self._checks.begin(login.text, slot.hash)
         self._under_way[key, candidate.version] = check
 
         def finish(done: asyncio.Future[bool]) -> None:
             del self._under_way[key, candidate.version]
-            if not done.cancelled() and done.exception() is None:
-                genuine = done.result() and candidate.slot is not None
-                (self._good if genuine else self._bad).keep(key, candidate.version)
+            if done.cancelled() or done.exception() is not None:
+                return
+            genuine = done.result() and slot is not None
+            (self._good if genuine else self._bad).keep(key, candidate.version)
+            if limits is not None and slot is not None and not genuine:
+                limits.count(login.sender, login.username)
 
         check.add_done_callback(finish)
         return check
+
+    def _spend(self, sender: str, username: str) -> None:
+        if self._limits is not None:
+            self._limits.spend(sender, username)

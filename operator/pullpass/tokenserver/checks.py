@@ -1,9 +1,9 @@
 """bcrypt checks in bounded thread pools, so that a flood of passwords cannot starve the logins of others.
 
-There are two lanes. Who names a user and a current password id takes the main one. Everybody else, from
-guessers to holders of an old password, takes the side lane, which has fewer threads and does the same
-work on a hash that fits nothing. The id is 24 random bits, so the lane tells a guesser nothing that can
-be found out by guessing.
+There are two lanes. Who names a user and a current password id takes the main one, unless it is likely a guess (see
+limits.py). Everybody else, from guessers to holders of an old password, takes the side lane, which has fewer threads
+and does the same work on a hash that fits nothing. The id is 24 random bits, so the lane tells a guesser nothing that
+can be found out by guessing.
 """
 
 import asyncio
@@ -33,7 +33,12 @@ class Lane:
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
         self._pool = ThreadPoolExecutor(threads, f"bcrypt-{name}", initializer=_yield_to_event_loop)
-        self._room = threads + waiting
+        self._most = self._room = threads + waiting
+
+    @property
+    def under_way(self) -> int:
+        """Checks that run or wait."""
+        return self._most - self._room
 
     def submit(self, text: str, hash_: str) -> asyncio.Future[bool]:
         """Begins a check. Raises BusyError when the queue is full."""
@@ -58,20 +63,25 @@ class Checks:
     def __init__(self, dummy_hash: str, threads: int | None = None) -> None:
         cores = threads or len(os.sched_getaffinity(0))
         self._dummy_hash = dummy_hash
-        self._main = Lane("main", cores, WAITING)
-        self._side = Lane("side", max(1, cores // 2), WAITING_ASIDE)
+        self.main = Lane("main", cores, WAITING)
+        self.side = Lane("side", max(1, cores // 2), WAITING_ASIDE)
         self._under_way: Counter[str] = Counter()
         self.count = 0
         """Checks begun since start."""
 
     def begin(self, text: str, hash_: str | None) -> asyncio.Future[bool]:
         """Begins to check a password, with None as the hash of nobody. Raises BusyError."""
-        if hash_ is None or self._under_way[hash_] >= PER_PASSWORD:
-            future = self._side.submit(text, hash_ or self._dummy_hash)
-        else:
-            future = self._main.submit(text, hash_)
-            self._under_way[hash_] += 1
-            future.add_done_callback(lambda _: self._leave(hash_))
+        if hash_ is None or self._under_way.get(hash_, 0) >= PER_PASSWORD:
+            return self.begin_aside(text, hash_)
+        future = self.main.submit(text, hash_)
+        self._under_way[hash_] += 1
+        future.add_done_callback(lambda _: self._leave(hash_))
+        self.count += 1
+        return future
+
+    def begin_aside(self, text: str, hash_: str | None) -> asyncio.Future[bool]:
+        """Begins to check a password in the side lane. Raises BusyError."""
+        future = self.side.submit(text, hash_ or self._dummy_hash)
         self.count += 1
         return future
 
@@ -82,5 +92,5 @@ class Checks:
 
     def close(self) -> None:
         """Stops checking."""
-        self._main.close()
-        self._side.close()
+        self.main.close()
+        self.side.close()

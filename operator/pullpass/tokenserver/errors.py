@@ -55,10 +55,23 @@ class TooLargeError(TokenRequestError):
     code = "SIZE_INVALID"
 
 
+class HeadersTooLargeError(TokenRequestError):
+    """431: request line and headers are longer than any client's."""
+
+    status = 431
+    code = "SIZE_INVALID"
+
+
 class NoSuchPageError(TokenRequestError):
     """404: there is nothing under this path."""
 
     status = 404
+
+
+class NoSuchExpectationError(TokenRequestError):
+    """417: an Expect header other than 100-continue."""
+
+    status = 417
 
 
 class NoSuchMethodError(TokenRequestError):
@@ -80,12 +93,30 @@ class UnauthenticatedError(TokenRequestError):
     outcome = "unauthorized"
 
     def __init__(self, reason: str) -> None:
-        super().__init__("authentication required: wrong user name or password, or no access any more")
+        super().__init__("authentication required: wrong or missing user name or password, or no access any more")
         self.reason = reason
 
     def headers(self) -> dict[str, str]:
         """The challenge (RFC 7617)."""
         return {"WWW-Authenticate": REALM}
+
+
+class LimitedError(TokenRequestError):
+    """429: too many wrong credentials came before, and this is another one. Says neither of which sender nor of which
+    user."""
+
+    status = 429
+    code = "TOOMANYREQUESTS"
+    oauth = "slow_down"
+    outcome = "limited"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("too many wrong user names and passwords, try again later")
+        self.retry_after = retry_after
+
+    def headers(self) -> dict[str, str]:
+        """When to come back, in seconds (RFC 6585, 4)."""
+        return {"Retry-After": str(self.retry_after)}
 
 
 class UnavailableError(TokenRequestError):

@@ -1,60 +1,143 @@
 """Metrics of the token server, all under `pullpass_token_server_`. No label has a value that came from a
 client."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.checks import Checks
+from pullpass.tokenserver.connections import Connections
+from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.repeats import Repeats
 
 PREFIX = "pullpass_token_server_"
-OUTCOMES = ("granted", "reduced", "unauthorized", "invalid", "unavailable", "busy", "error")
+OUTCOMES = ("granted", "reduced", "unauthorized", "limited", "invalid", "unavailable", "busy", "error")
 """`reduced`: a token was issued with less than was asked for, or nothing."""
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a token server that have something to tell."""
+
+    mirror: Mirror
+    checks: Checks
+    authenticator: Authenticator
+    limits: Limits
+    repeats: Repeats
+    audit: Audit
+    connections: Connections
+    age: Callable[[], float]
+    """Seconds since the API server was last heard."""
 
 
 class _State(Collector):
     """What is counted elsewhere anyway, read when somebody asks."""
 
-    def __init__(
-        self, mirror: Mirror, checks: Checks, authenticator: Authenticator, repeats: Repeats, age: Callable[[], float]
-    ) -> None:
-        self._mirror = mirror
-        self._checks = checks
-        self._authenticator = authenticator
-        self._repeats = repeats
-        self._age = age
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._mirror = parts.mirror
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(f"{PREFIX}bcrypt_checks", "bcrypt checks begun", value=self._checks.count)
+        yield from self._decisions()
+        yield from self._tables()
+        yield from self._connections()
+        yield from self._knowledge()
+
+    def _decisions(self) -> Iterator[Metric]:
+        parts = self._parts
+        yield CounterMetricFamily(f"{PREFIX}bcrypt_checks", "bcrypt checks begun", value=parts.checks.count)
         yield CounterMetricFamily(
-            f"{PREFIX}cache_hits", "Logins answered without a bcrypt check", value=self._authenticator.hits
+            f"{PREFIX}cache_hits", "Logins answered without a bcrypt check", value=parts.authenticator.hits
         )
         yield CounterMetricFamily(
             f"{PREFIX}repeated_answers",
             "Requests that got the answer given to the same request in the same second",
-            value=self._repeats.count,
+            value=parts.repeats.count,
         )
+        yield CounterMetricFamily(
+            f"{PREFIX}audit_refusals_not_shown",
+            "Refusals without an audit line of their own",
+            value=parts.audit.left_out,
+        )
+
+    def _tables(self) -> Iterator[Metric]:
+        checks, limits = self._parts.checks, self._parts.limits
+        yield _by(
+            "bcrypt_checks_under_way",
+            "bcrypt checks that run or wait",
+            "lane",
+            {"main": checks.main.under_way, "side": checks.side.under_way},
+        )
+        yield _by(
+            "remembered_verdicts",
+            "Passwords whose check is remembered",
+            "verdict",
+            self._parts.authenticator.remembered,
+        )
+        failing = {"sender": limits.senders, "user": limits.users}
+        yield _by(
+            "failing",
+            "Senders and user names whose failed logins are remembered",
+            "by",
+            {by: len(failures) for by, failures in failing.items()},
+        )
+        now = limits.now()
+        yield _by(
+            "over_limit",
+            "Senders and user names with too many failed logins",
+            "by",
+            {by: failures.over(now) for by, failures in failing.items()},
+        )
+
+    def _connections(self) -> Iterator[Metric]:
+        connections = self._parts.connections
+        yield GaugeMetricFamily(f"{PREFIX}connections", "Open connections", value=len(connections))
+        yield GaugeMetricFamily(
+            f"{PREFIX}connections_limit", "Open connections that there may be", value=connections.most
+        )
+        closed = CounterMetricFamily(
+            f"{PREFIX}connections_closed",
+            "Connections closed to make room, because no request came, or because of their headers' length",
+            labels=["reason"],
+        )
+        for reason, count in connections.closed.items():
+            closed.add_metric([reason], count)
+        yield closed
+        yield CounterMetricFamily(
+            f"{PREFIX}connections_refused", "Connections that found no room", value=connections.refused
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}unreadable_requests", "Requests that are not HTTP", value=connections.unreadable
+        )
+
+    def _knowledge(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             f"{PREFIX}mirror_age_seconds",
             "Seconds since the API server was last heard, by the kind heard longest ago; infinite before that",
-            value=self._age(),
+            value=self._parts.age(),
         )
-        objects = GaugeMetricFamily(f"{PREFIX}mirror_objects", "Objects held in memory", labels=["kind"])
-        objects.add_metric(["RegistryToken"], len(self._mirror.tokens))
-        objects.add_metric(["ScopeMap"], len(self._mirror.scope_maps))
-        objects.add_metric(["Namespace"], len(self._mirror.namespaces))
-        objects.add_metric(["CredentialRecord"], len(self._mirror.credentials))
-        yield objects
+        yield _by(
+            "mirror_objects",
+            "Objects held in memory",
+            "kind",
+            {
+                "RegistryToken": len(self._mirror.tokens),
+                "ScopeMap": len(self._mirror.scope_maps),
+                "Namespace": len(self._mirror.namespaces),
+                "CredentialRecord": len(self._mirror.credentials),
+            },
+        )
         if self._mirror.signer is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}signing_certificate_not_after_seconds",
@@ -63,14 +146,19 @@ class _State(Collector):
             )
 
 
+def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"{PREFIX}{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
 class Metrics:
     """The metrics of one token server, in a registry of their own."""
 
-    def __init__(
-        self, mirror: Mirror, checks: Checks, authenticator: Authenticator, repeats: Repeats, age: Callable[[], float]
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_State(mirror, checks, authenticator, repeats, age))
+        self._registry.register(_State(parts))
         requests = Counter(f"{PREFIX}requests", "Token requests", ["method", "outcome"], registry=self._registry)
         self._requests = {
             (method, outcome): requests.labels(method, outcome)

@@ -13,8 +13,9 @@ from pullpass.kube.client import Kube
 from pullpass.kube.reflector import Reflector
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS
 from pullpass.kube.standstill import Heartbeat
+from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.server import LINE_BYTES, TokenServer
+from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,18 +66,14 @@ async def run(settings: Settings) -> None:
             return age_of(followed)
 
         server = TokenServer(settings, mirror, age=age)
-        runner = web.AppRunner(
-            server.application(),
-            access_log=None,
-            shutdown_timeout=CLOSING_SECONDS,
-            max_line_size=LINE_BYTES,
-        )
+        server.connections.fit_descriptors()
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=CLOSING_SECONDS)
         await runner.setup()
         tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
         tasks.append(loop.create_task(heartbeat.run()))
         tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
         try:
-            await web.TCPSite(runner, settings.host or None, settings.port, backlog=1024).start()
+            await Site(runner, server.connections, settings.host or None, settings.port).start()
             log.info("listening on port %d", settings.port)
             # Following never ends by itself; should it, its error must end the process and not go unseen.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -20,6 +20,8 @@ class Answer:
 
     outcome: str
     body: bytes = field(repr=False)
+    line: str = ""
+    """Its line in the audit log."""
 
 
 class Repeats:
@@ -31,6 +33,9 @@ class Repeats:
         self._valid: tuple[int, int] = (0, 0)
         self.count = 0
         """Requests answered from here since start."""
+
+    def __len__(self) -> int:
+        return len(self._answers)
 
     def key(self, parts: Iterable[str]) -> bytes:
         """Stands for a whole request, its credentials and its sender, and tells nothing of them."""

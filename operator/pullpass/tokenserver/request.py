@@ -50,11 +50,13 @@ class RawRequest:
     """All Authorization headers."""
     remote: str
     """Address of the sender."""
+    client: str = ""
+    """What the client calls itself (User-Agent)."""
 
     def parts(self) -> tuple[str, ...]:
         """All of it as text, for comparison."""
         body = self.body.decode("latin-1")
-        return (self.method, self.query, body, self.content_type, self.remote, *self.authorization)
+        return (self.method, self.query, body, self.content_type, self.remote, self.client, *self.authorization)
 
     def read(self, service: str) -> TokenRequest:
         """Reads it as a GET or a POST; raises as read_get and read_post."""

@@ -6,19 +6,21 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from pullpass.access.actions import ANY
 from pullpass.access.grants import Access, grant
 from pullpass.access.scopes import Scope
 from pullpass.credentials import hashing, password
-from pullpass.tokenserver import audit
+from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
 from pullpass.tokenserver.checks import Checks
+from pullpass.tokenserver.connections import Connections
 from pullpass.tokenserver.errors import (
     FailedError,
     InvalidRequestError,
+    NoSuchExpectationError,
     NoSuchMethodError,
     NoSuchPageError,
     TokenRequestError,
@@ -27,10 +29,12 @@ from pullpass.tokenserver.errors import (
     UnavailableError,
 )
 from pullpass.tokenserver.issuing import Issuer, credential_end
-from pullpass.tokenserver.metrics import Metrics
+from pullpass.tokenserver.limits import Limits
+from pullpass.tokenserver.metrics import Metrics, Parts
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.repeats import Answer, Repeats
 from pullpass.tokenserver.request import RawRequest, TokenRequest
+from pullpass.tokenserver.senders import FORWARDED, Proxies
 from pullpass.tokenserver.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,8 +43,6 @@ TOKEN_PATHS = ("/token", "/auth/token", "/oauth2/token")
 """Ours, that of Distribution's `autoredirect`, and that of Azure Container Registry."""
 BODY_BYTES = 32 * 1024
 BODY_SECONDS = 10
-LINE_BYTES = 16 * 1024
-"""Longest request line: 32 scopes of ordinary length."""
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -51,7 +53,8 @@ def _now() -> datetime:
 class TokenServer:
     """Answers token requests from the mirror.
 
-    `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete.
+    `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete. Limits
+    go by `monotonic`, which is not set like `clock`.
     """
 
     def __init__(
@@ -61,27 +64,36 @@ class TokenServer:
         *,
         age: Callable[[], float],
         clock: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._mirror = mirror
         self._age = age
         self._clock = clock
         self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
-        self._authenticator = Authenticator(mirror, self.checks)
+        self.limits = Limits(monotonic)
+        self.connections = Connections()
+        self.audit = Audit(settings.service)
+        self.authenticator = Authenticator(mirror, self.checks, self.limits)
+        self._proxies = Proxies(settings.trusted_proxies)
         self._issuer = Issuer(settings.issuer, settings.service, settings.access_token_lifetime)
         self._repeats = Repeats()
-        self._metrics = Metrics(mirror, self.checks, self._authenticator, self._repeats, age)
+        self._metrics = Metrics(
+            Parts(
+                mirror, self.checks, self.authenticator, self.limits, self._repeats, self.audit, self.connections, age
+            )
+        )
         self._draining = False
 
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(client_max_size=BODY_BYTES)
         for path in TOKEN_PATHS:
-            app.router.add_route("*", path, self._token)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._show_metrics)
-        app.router.add_route("*", "/{path:.*}", self._nothing_here)
+            app.router.add_route("*", path, self._token, expect_handler=_expect)
+        app.router.add_get("/healthz", self._healthz, expect_handler=_expect)
+        app.router.add_get("/readyz", self._readyz, expect_handler=_expect)
+        app.router.add_get("/metrics", self._show_metrics, expect_handler=_expect)
+        app.router.add_route("*", "/{path:.*}", self._nothing_here, expect_handler=_expect)
         app.on_cleanup.append(self._close)
         return app
 
@@ -106,12 +118,14 @@ class TokenServer:
         oauth = http.method == "POST"
         asked: TokenRequest | None = None
         try:
-            raw = await _receive(http)
+            raw = await self._receive(http)
             key = self._repeats.key(raw.parts())
             answer = self._repeated(key)
             if answer is None:
                 asked = raw.read(self._settings.service)
                 answer = await self._decide(raw, asked, key)
+            else:
+                self.audit.repeated(answer.line)
             outcome = answer.outcome
             response = web.Response(body=answer.body, content_type="application/json", headers=NO_STORE)
         except TokenRequestError as error:
@@ -136,7 +150,7 @@ class TokenServer:
     async def _decide(self, raw: RawRequest, asked: TokenRequest, key: bytes) -> Answer:
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
-        identity = await self._authenticator.authenticate(asked.username, asked.password)
+        identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
         # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
         now, generation, signer = self._clock(), self._mirror.generation, self._mirror.signer
         rights = authorize(self._mirror, identity, now)
@@ -151,20 +165,45 @@ class TokenServer:
             ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
             oauth=raw.method == "POST",
         )
-        audit.granted(asked.username, raw.remote, asked.scopes, access, identity.slot.id, issued.token_id)
-        answer = Answer("granted" if _in_full(asked.scopes, access) else "reduced", issued.body)
+        line = self.audit.granted(
+            asked.username, raw.remote, raw.client, asked.scopes, access, identity.slot.id, issued.token_id
+        )
+        answer = Answer("granted" if _in_full(asked.scopes, access) else "reduced", issued.body, line)
         self._repeats.keep(key, int(now.timestamp()), generation, answer)
         return answer
 
-    @staticmethod
-    def _note(http: web.Request, asked: TokenRequest | None, error: TokenRequestError) -> None:
+    def _note(self, http: web.Request, asked: TokenRequest | None, error: TokenRequestError) -> None:
         parsed = password.parse(asked.password) if asked is not None else None
-        audit.refused(
+        self.audit.refused(
             asked.username if asked is not None else None,
-            http.remote,
+            self._sender(http),
+            http.headers.get("User-Agent", ""),
             asked.scopes if asked is not None else (),
             error,
             parsed.id if parsed is not None else None,
+        )
+
+    def _sender(self, http: web.Request) -> str:
+        peer = http.remote or ""
+        if not self._proxies:
+            return peer
+        return self._proxies.sender(peer, tuple(http.headers.getall(FORWARDED, ())))
+
+    async def _receive(self, http: web.Request) -> RawRequest:
+        """Takes a request off the wire, within bounds. Raises TokenRequestError."""
+        sender, body = self._sender(http), b""
+        if http.method == "POST":
+            body = await _body(http)
+        elif http.method != "GET":
+            raise NoSuchMethodError("a token is had by GET or POST")
+        return RawRequest(
+            http.method,
+            http.rel_url.raw_query_string,
+            body,
+            http.headers.get("Content-Type", ""),
+            tuple(http.headers.getall("Authorization", ())),
+            sender,
+            http.headers.get("User-Agent", ""),
         )
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
@@ -182,30 +221,30 @@ class TokenServer:
         return _refuse(NoSuchPageError(f"tokens are issued under {TOKEN_PATHS[0]}"), oauth=False)
 
     async def _close(self, _: web.Application) -> None:
+        self.audit.flush()
         self.checks.close()
 
 
-async def _receive(http: web.Request) -> RawRequest:
-    """Takes a request off the wire, within bounds. Raises TokenRequestError."""
-    body = b""
-    if http.method == "POST":
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await http.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise TooLargeError(f"a token request has at most {BODY_BYTES} bytes") from None
-        except TimeoutError:
-            raise InvalidRequestError("the body did not arrive in time") from None
-    elif http.method != "GET":
-        raise NoSuchMethodError("a token is had by GET or POST")
-    return RawRequest(
-        http.method,
-        http.rel_url.raw_query_string,
-        body,
-        http.headers.get("Content-Type", ""),
-        tuple(http.headers.getall("Authorization", ())),
-        http.remote or "",
-    )
+async def _expect(http: web.Request) -> web.StreamResponse | None:
+    """Meets an expectation (RFC 9110, 10.1.1). aiohttp's own fails where the header is not UTF-8."""
+    if http.headers.get("Expect", "").lower() != "100-continue":
+        return _refuse(NoSuchExpectationError("the only expectation met is 100-continue"), oauth=False)
+    if http.version == HttpVersion11:
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0
+    return None
+
+
+async def _body(http: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await http.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLargeError(f"a token request has at most {BODY_BYTES} bytes") from None
+    except TimeoutError:
+        raise InvalidRequestError("the body did not arrive in time") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise InvalidRequestError("the body broke off or cannot be read") from None
 
 
 def _refuse(error: TokenRequestError, *, oauth: bool) -> web.Response:

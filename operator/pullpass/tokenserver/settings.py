@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 
 from pullpass.credentials.hashing import DEFAULT_COST, MAXIMUM_COST
 
@@ -30,6 +31,8 @@ class Settings:
     Below two minutes it would strike in normal operation: a quiet API is heard about once a minute."""
     bcrypt_cost: int = DEFAULT_COST
     """Cost of the hash that unknown users are checked against; to be that of the records."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Whose X-Forwarded-For headers are believed; of everybody else's nothing is."""
     drain_seconds: float = 5.0
     """From the stop signal to closing the port, so that nobody is routed here any more by then."""
     kubeconfig: str | None = None

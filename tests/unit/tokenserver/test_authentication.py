@@ -18,7 +18,7 @@ class Gate:
     def __init__(self, **sizes: int) -> None:
         self.world = World()
         self.checks = Checks(hashing.dummy_hash(COST), threads=2)
-        self.authenticator = Authenticator(self.world.mirror, self.checks, **sizes)
+        self.authenticator = Authenticator(self.world.mirror, self.checks, None, **sizes)
 
     async def login(self, text: str, user: str = "web.reader") -> str:
         """`ok`, or the reason of the refusal."""

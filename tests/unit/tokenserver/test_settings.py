@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pullpass.cli import main
 from pullpass.tokenserver.settings import Settings
 
 GOOD: dict[str, Any] = {"credentials_namespace": "credentials", "service": "registry", "issuer": "pullpass"}
@@ -30,3 +31,17 @@ def test_settings(change: dict[str, Any], works: bool) -> None:
     else:
         with pytest.raises(ValueError):
             Settings(**GOOD | change)
+
+
+def test_proxies_are_given_one_flag_each() -> None:
+    needed = ["token-server", "--credentials-namespace=c", "--service=s", "--issuer=i"]
+    assert main._parser().parse_args(needed).trusted_proxy == []
+    options = main._parser().parse_args([*needed, "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=fd00::/8"])
+    assert [str(network) for network in options.trusted_proxy] == ["10.0.0.0/8", "fd00::/8"]
+
+
+@pytest.mark.parametrize("text", ["proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", ""])
+def test_a_proxy_that_is_no_network_is_refused_at_start(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["token-server", f"--trusted-proxy={text}"])
+    assert "--trusted-proxy" in capsys.readouterr().err

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from pullpass.controller.acceptance import NotAcceptedError
+import aiohttp
+
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Refused, Unavailable
 from pullpass.kube.resources import Resource
 from tests.unit.controller.fake_api import Body, FakeApi, Place
@@ -40,7 +41,7 @@ FAULTS = {
     "answer lost": Fault(
         lambda: Unavailable("no answer from the API server (TimeoutError)"), WRITES | READS, effect=True
     ),
-    "unreachable": Fault(lambda: NotAcceptedError("token server cannot be asked (TimeoutError)"), frozenset({"login"})),
+    "unreachable": Fault(lambda: aiohttp.ClientConnectionError("no answer"), frozenset({"login"})),
     "busy": Fault(lambda: Unavailable("token server is busy", 503), frozenset({"login"})),
 }
 

@@ -1,0 +1,279 @@
+"""The open connections: how much they may hold together, and how long one may keep the server waiting.
+
+A connection costs memory and a file descriptor whether anything comes over it or not, and more memory for a request
+that is not complete. When it is too much, connections that wait for their client are closed, first those of the sender
+that holds the most; who waits for us keeps its connection.
+"""
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from pullpass.tokenserver.errors import (
+    BusyError,
+    HeadersTooLargeError,
+    InvalidRequestError,
+    NoSuchPageError,
+    TokenRequestError,
+)
+from pullpass.tokenserver.senders import network
+
+MOST = 4096
+IDLE_BYTES = 8 * 1024
+"""Memory of a connection over which little comes. As many times MOST is what all may hold."""
+DESCRIPTORS_BESIDE = 128
+"""File descriptors for everything else: the API server, logs, Python."""
+FIRST_REQUEST_SECONDS = 10
+"""From opening a connection to the end of its first request's headers."""
+IDLE_SECONDS = 620
+"""From one answer to the end of the next request's headers: longer than proxies keep connections to a server open, as
+a request that meets the closing of its connection fails."""
+VAIN_SECONDS = 0.1
+"""From a search that closed everything it could to the next one."""
+STUCK_SECONDS = 30
+"""Without a byte from the client; every request is answered long before, so the client does not take the answer."""
+LINGER_SECONDS = 2
+"""From an answer that came before the end of a body to the end of the connection: so that the client reads it."""
+LINE_BYTES = 16 * 1024
+"""Longest request line: 32 scopes of ordinary length."""
+FIELD_BYTES = 8 * 1024
+FIELDS = 64
+AHEAD_BYTES = 64 * 1024
+"""What a client may send before its next request is complete: a body and headers, each as long as they may be."""
+
+
+class Connections:
+    """The connections of one server."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        """How many there may be at a time."""
+        self.closed: Counter[str] = Counter(crowded=0, silent=0, oversized=0)
+        """Connections that we closed since start: to make room, because no request came in time, or because of the
+        length of its headers."""
+        self.refused = 0
+        """Connections that found no room since start."""
+        self.unreadable = 0
+        """Requests since start that are not HTTP."""
+        self.held = 0
+        """Bytes that the open connections hold."""
+        self._open: set[Connection] = set()
+        self._in_vain = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def fit_descriptors(self) -> None:
+        """Asks for as many file descriptors as there may be connections, and allows no more connections than that."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = self.most + DESCRIPTORS_BESIDE
+        if soft < wanted:
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.most = max(1, min(self.most, soft - DESCRIPTORS_BESIDE))
+
+    def accept(self, server: web.Server) -> asyncio.Protocol:
+        """What answers a new connection."""
+        self.make_room(IDLE_BYTES)
+        if self.held + IDLE_BYTES > self.most * IDLE_BYTES:
+            self.refused += 1
+            return _Refusal()
+        connection = Connection(server, self)
+        self._open.add(connection)
+        self.held += connection.holds
+        return connection
+
+    def forget(self, connection: "Connection") -> None:
+        """The connection is closed."""
+        if connection in self._open:
+            self._open.remove(connection)
+            self.held -= connection.holds
+
+    def make_room(self, wanted: int = 0) -> None:
+        """Closes connections until so many more bytes can be held: an eighth of all at a time, as it means looking at
+        each of them."""
+        limit = self.most * IDLE_BYTES
+        if self.held + wanted <= limit:
+            return
+        now = asyncio.get_running_loop().time()
+        if now - self._in_vain < VAIN_SECONDS:
+            return
+        of_sender: Counter[str] = Counter()
+        for connection in self._open:
+            of_sender[connection.sender] += connection.holds
+        waiting = [connection for connection in self._open if connection.waits_for_client(now)]
+        waiting.sort(key=lambda connection: (-of_sender[connection.sender], connection.heard))
+        for connection in waiting:
+            connection.drop("crowded")
+            if self.held + wanted <= limit - limit // 8:
+                return
+        self._in_vain = now
+
+
+class Connection(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_ahead", "_connections", "_deadline", "heard", "holds", "sender")
+
+    def __init__(self, server: web.Server, connections: Connections) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=IDLE_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # as AppRunner does it
+            max_line_size=LINE_BYTES,
+            max_field_size=FIELD_BYTES,
+            max_headers=FIELDS,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=16 * 1024,
+            # No client compresses a token request, and unpacking one costs more than sending it.
+            auto_decompress=False,
+        )
+        self._connections = connections
+        self._deadline: asyncio.TimerHandle | None = None
+        self._ahead = 0
+        self.holds = IDLE_BYTES
+        """Bytes that it holds, or may hold."""
+        self.heard = self._loop.time()
+        """When the last byte came, in the event loop's time."""
+        self.sender = ""
+        """The peer, as limits count it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection is open."""
+        super().connection_made(transport)
+        peer: Any = transport.get_extra_info("peername")
+        self.sender = network(str(peer[0])) if isinstance(peer, tuple) else ""
+        self._deadline = self._loop.call_later(FIRST_REQUEST_SECONDS, self._expect_first_request)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """A connection is closed."""
+        self._connections.forget(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. They are held as long as they make no complete request, so there must not be many."""
+        if self._force_close:
+            return
+        self.heard = self._loop.time()
+        requests = self._request_count
+        super().data_received(data)
+        self._ahead = len(data) + (self._ahead if requests == self._request_count else 0)
+        before, self.holds = self.holds, max(IDLE_BYTES, min(self._ahead, AHEAD_BYTES))
+        self._connections.held += self.holds - before
+        # While a request is under way, aiohttp reads no more than a little ahead.
+        if self._ahead > AHEAD_BYTES and self._waits_for_request():
+            if self.transport is not None:
+                self.transport.write(_plain(HeadersTooLargeError("the headers of a token request are never so long")))
+            self.drop("oversized")
+        self._connections.make_room()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is not HTTP: in the form of every other refusal, and without a line in the log."""
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        self._connections.unreadable += 1
+        error: TokenRequestError = InvalidRequestError("this is not a request of HTTP/1.1")
+        if isinstance(exc, LineTooLong):
+            error = HeadersTooLargeError("the request line or a header is too long")
+        response = web.Response(body=error.body(oauth=False), status=error.status, content_type="application/json")
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends an answer. To a request that no route is for, `OPTIONS *` for one, aiohttp has one of its own."""
+        if isinstance(resp, web.HTTPException):
+            body = NoSuchPageError("this server issues tokens, and has nothing else").body(oauth=False)
+            resp = web.Response(body=body, status=NoSuchPageError.status, content_type="application/json")
+        return await super().finish_response(request, resp, start_time)
+
+    def waits_for_client(self, now: float) -> bool:
+        """Whether the next thing to happen here is the client's: a request, the rest of one, or reading the answer."""
+        request = self._current_request
+        return (
+            self._waits_for_request()
+            or (request is not None and not request.content.is_eof())
+            or now - self.heard > STUCK_SECONDS
+        )
+
+    def _waits_for_request(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def drop(self, why: str) -> None:
+        """Closes the connection, whatever is under way."""
+        self._connections.forget(self)
+        self._connections.closed[why] += 1
+        transport = self.transport
+        self.force_close()
+        if transport is not None and why == "crowded":
+            # What the client does not read would hold up an orderly end.
+            transport.abort()
+
+    def _expect_first_request(self) -> None:
+        self._deadline = None
+        if self._request_count == 0:
+            self.drop("silent")
+
+
+class _Refusal(asyncio.Protocol):
+    """Answers a connection for which there is no room."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not an asyncio.Transport to Python, as uvloop makes it.
+        transport.write(_plain(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
+        transport.close()
+
+
+class Site(web.BaseSite):
+    """The port that connections come in by."""
+
+    def __init__(self, runner: web.BaseRunner, connections: Connections, host: str | None, port: int) -> None:
+        super().__init__(runner, backlog=1024)
+        self._connections = connections
+        self._host = host
+        self._port = port
+
+    @property
+    def name(self) -> str:
+        """Where it listens."""
+        return f"http://{self._host or '*'}:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """The port, also where the system was to choose it."""
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        return port
+
+    async def start(self) -> None:
+        """Listens. Raises OSError where the port is taken."""
+        await super().start()
+        server = self._runner.server
+        assert server is not None
+        accept: Callable[[], asyncio.Protocol] = lambda: self._connections.accept(server)  # noqa: E731
+        self._server = await asyncio.get_running_loop().create_server(
+            accept, self._host, self._port, backlog=self._backlog
+        )
+
+
+def _plain(error: TokenRequestError) -> bytes:
+    """A refusal as it goes over the wire, where there is no request that it answers."""
+    body = error.body(oauth=False)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {error.status} {error.code}", *(f"{k}: {v}" for k, v in (headers | error.headers()).items())]
+    return "\r\n".join((*lines, "", "")).encode() + body

@@ -1,0 +1,126 @@
+"""The token server of the matrix: the real application, over a mirror with one token for each set of rights."""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from pullpass.credentials import hashing
+from pullpass.credentials.password import derive
+from pullpass.credentials.record import Record, Slot
+from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
+from pullpass.tokenserver.connections import Site
+from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.server import TokenServer
+from pullpass.tokenserver.settings import Settings
+from tests.cluster import ports
+
+ISSUER = "pullpass"
+SERVICE = "registry"
+NAMESPACE = "web"
+PUBLISHER = "publisher"
+"""A token with every right everywhere."""
+_ALL = ("content/read", "content/write", "content/delete", "metadata/read", "metadata/write")
+_COST = 4
+
+
+@dataclass(frozen=True)
+class Login:
+    """What a pull secret says."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+class Realm:
+    """Runs in a thread of its own: the clients are other processes, and the tests wait for them."""
+
+    def __init__(self, rules: Mapping[str, list[dict[str, Any]]]) -> None:
+        now = datetime.now(UTC)
+        self.ca: KeyPair = new_ca(now)
+        # localhost, not 127.0.0.1: crane follows no realm that is a private address.
+        self.port = ports.free()
+        self.host = f"localhost:{self.port}"
+        self.url = f"http://{self.host}/token"
+        self._mirror = Mirror()
+        self._logins: dict[str, Login] = {}
+        self._mirror.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
+        self._mirror.on_namespace("ADDED", {"metadata": {"name": NAMESPACE, "uid": "namespace"}})
+        everything = [{"repositories": ["*"], "actions": list(_ALL)}]
+        for name, granted in {**rules, PUBLISHER: everything}.items():
+            self._token(name, granted, now)
+
+    def login(self, name: str) -> Login:
+        """The user name and password of the token with these rights."""
+        return self._logins[name]
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Answer until the context ends."""
+        loop = asyncio.new_event_loop()
+        started = threading.Event()
+        runner = loop.run_until_complete(self._listen())
+        loop.call_soon(started.set)
+        thread = threading.Thread(target=loop.run_forever, name="token server")
+        thread.start()
+        started.wait()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.run_until_complete(runner.cleanup())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    async def _listen(self) -> web.AppRunner:
+        settings = Settings("credentials", SERVICE, ISSUER, bcrypt_cost=_COST)
+        server = TokenServer(settings, self._mirror, age=lambda: 0.0)
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        await Site(runner, server.connections, "127.0.0.1", self.port).start()
+        return runner
+
+    def _token(self, name: str, granted: list[dict[str, Any]], now: datetime) -> None:
+        """A ScopeMap, a RegistryToken that refers to it, and its credential record."""
+        uid, nonce, id_ = f"uid-{name}", f"nonce-{name}", "aaaaaa"
+        password = derive(b"s" * 32, uid, nonce, id_).text
+        hash_ = hashing.hash_password(password, _COST)
+        slot = Slot(id_, nonce, "seed", hash_, now - timedelta(days=1), None, None)
+        record = Record(uid, NAMESPACE, name, published="password1").with_slot("password1", slot)
+        secret = record.to_secret("credentials")
+        secret["metadata"]["resourceVersion"] = "1"
+        self._mirror.on_scope_map(
+            "ADDED",
+            {
+                "metadata": {"name": name, "uid": f"map-{name}"},
+                "spec": {"rules": granted, "allowedNamespaces": {"from": "All"}},
+            },
+        )
+        self._mirror.on_token(
+            "ADDED",
+            {
+                "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid},
+                "spec": {"scopeMapRef": {"name": name}, "enabled": True},
+            },
+        )
+        self._mirror.on_secret("ADDED", secret)
+        self._logins[name] = Login(f"{NAMESPACE}.{name}", password)
+
+
+def _signing(leaf: KeyPair, ca: KeyPair) -> dict[str, Any]:
+    """The Secret with the leaf that tokens are signed with."""
+    return {
+        "metadata": {"name": "pullpass-signing", "labels": {"pullpass.dev/component": "signing-key"}},
+        "type": "kubernetes.io/tls",
+        "data": {
+            "tls.crt": base64.b64encode(leaf.certificate_pem + ca.certificate_pem).decode(),
+            "tls.key": base64.b64encode(leaf.key_pem).decode(),
+        },
+    }

@@ -1,0 +1,116 @@
+"""Registries to run the clients against: of each version one behind the token server, and one open to all."""
+
+import http.client
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from pullpass.signing import trust
+from pullpass.signing.certificates import new_leaf
+from tests.clients.content import blobs_of
+from tests.cluster import ports, processes, toolchain
+
+from .realm import ISSUER, SERVICE, Realm
+
+PROGRAMS = {"2.8.2": "docker-registry", "3.1.2": "registry"}
+"""CNCF Distribution, by version."""
+_MOUNT = re.compile(r'"POST /v2/(\S+)/blobs/uploads/\?\S*mount=\S* HTTP/1.1" (\d+)')
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry that runs. What is in it is read from its files, so that nobody needs to be let in."""
+
+    host: str
+    directory: Path
+
+    def content(self, image: str) -> list[str]:
+        """The digests of the blobs that an image of the registry is made of."""
+        repository, _, tag = image.partition(":")
+        digest = (self._repositories / repository / f"_manifests/tags/{tag}/current/link").read_text()
+        kind, _, name = digest.partition(":")
+        blob = self._storage / f"blobs/{kind}/{name[:2]}/{name}/data"
+        return blobs_of(blob.read_bytes())
+
+    def tree(self) -> dict[str, int]:
+        """Every file about repositories (tags, manifests, layers, uploads that were begun) and when it was written."""
+        return {
+            file: os.stat(file).st_mtime_ns
+            for directory, _, names in os.walk(self._repositories)
+            for file in (f"{directory}/{name}" for name in names)
+        }
+
+    def manifests(self, repository: str) -> list[str]:
+        """The tags and the digests of the manifests that are in a repository now."""
+        top = self._repositories / repository / "_manifests"
+        return sorted(str(link.relative_to(top)) for link in top.rglob("link"))
+
+    def mounts(self, repository: str, expected: int) -> list[int]:
+        """The registry's answers to requests to mount a blob, challenges apart.
+
+        It logs them only after the client has them.
+        """
+        deadline = time.monotonic() + 30
+        while True:
+            found = [int(status) for name, status in self._asked_mounts() if name == repository and status != "401"]
+            if len(found) >= expected or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
+
+    def _asked_mounts(self) -> list[tuple[str, str]]:
+        return _MOUNT.findall(self._log.read_text())
+
+    @property
+    def _storage(self) -> Path:
+        return self.directory / "storage/docker/registry/v2"
+
+    @property
+    def _repositories(self) -> Path:
+        return self._storage / "repositories"
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "log"
+
+
+@contextmanager
+def running(version: str, directory: Path, realm: Realm | None) -> Iterator[Registry]:
+    """A registry that sends clients to the realm, or lets everybody do everything where there is none."""
+    port = ports.free()
+    config: dict[str, object] = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "of this test"},
+    }
+    if realm is not None:
+        now = datetime.now(UTC)
+        bundle = directory / trust.BUNDLE_KEY
+        bundle.write_text(trust.contents(realm.ca, new_leaf(realm.ca, now), {}, now)[trust.BUNDLE_KEY])
+        token = {"realm": realm.url, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(bundle)}
+        config["auth"] = {"token": token}
+    file, pid_file, log = directory / "config.yml", directory / "pid", directory / "log"
+    file.write_text(json.dumps(config))
+    program = toolchain.tool(PROGRAMS[version])
+    # Off, or it looks for a collector of traces that is not there.
+    processes.start([program, "serve", file], pid_file=pid_file, log=log, env={"OTEL_TRACES_EXPORTER": "none"})
+    try:
+        processes.wait_until(partial(_answers, port), "it answers", timeout=120, pid_files=[pid_file], log=log)
+        yield Registry(f"localhost:{port}", directory)
+    finally:
+        processes.stop(pid_file)
+
+
+def _answers(port: int) -> bool:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        try:
+            connection.request("GET", "/v2/")
+            return connection.getresponse().status in (200, 401)
+        except OSError:
+            return False

@@ -1,0 +1,265 @@
+"""Floods of wrong credentials: they are refused cheaply, and no good login is refused because of them.
+
+None of it is timed: what is asserted is that good logins get through in between, and what the flood may cost at most.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.settings import Settings
+from pullpass.kube.client import Kube
+from pullpass.tokenserver import limits
+from tests.contract.wearing.served import GOOD, USER, Served, get, guess, post, stray
+from tests.unit.tokenserver.world import password
+
+CROWD = 40
+"""Requests under way at the same time."""
+PER_SENDER, PER_USER = limits.PER_SENDER.failures, limits.PER_USER.failures
+
+
+async def flood(served: Served, requests: list[bytes], source: str = "127.0.0.2") -> Counter[int]:
+    """Sends all of them, with a good login after each crowd, and counts the answers' statuses."""
+    statuses: Counter[int] = Counter()
+    for begin in range(0, len(requests), CROWD):
+        answers = await asyncio.gather(
+            *(served.ask(request, source) for request in requests[begin : begin + CROWD]), served.ask(get(USER, GOOD))
+        )
+        assert answers.pop().status == 200
+        statuses.update(answer.status for answer in answers)
+        # Of the next second, so that nothing is answered as the same request in the same second.
+        served.world.now += timedelta(seconds=1)
+    return statuses
+
+
+FLOODS = {
+    "wrong passwords of one user": [get(USER, stray(n)) for n in range(600)],
+    "guesses at a password whose id is known": [get(USER, guess(n)) for n in range(600)],
+    "unknown users": [get(f"web.user{n}", stray(n)) for n in range(600)],
+    "one password for many users": [get(f"web.user{n}", GOOD) for n in range(600)],
+    "malformed passwords": [get(USER, f"secret-{n}") for n in range(600)],
+    "malformed passwords of unknown users": [get(f"u{n}", f"secret-{n}") for n in range(600)],
+    "forms": [post(USER, stray(n)) for n in range(600)],
+}
+
+
+@pytest.mark.parametrize("requests", FLOODS.values(), ids=FLOODS.keys())
+async def test_good_logins_go_on_during_a_flood(served: Served, requests: list[bytes]) -> None:
+    statuses = await flood(served, requests)
+    assert set(statuses) <= {401, 429, 503}
+    assert statuses.total() == len(requests)
+    assert served.server.checks.side.under_way == served.server.checks.main.under_way == 0
+
+
+@pytest.mark.parametrize("name", [name for name in FLOODS if name != "guesses at a password whose id is known"])
+async def test_a_flood_from_one_sender_costs_no_more_checks_than_its_allowance(served: Served, name: str) -> None:
+    statuses = await flood(served, FLOODS[name])
+    assert statuses[429] >= len(FLOODS[name]) - PER_SENDER
+    assert served.server.checks.count <= 1 + PER_SENDER
+
+
+async def test_a_flood_from_many_senders_at_one_user_is_limited_by_the_user(served: Served) -> None:
+    for number in range(3 * PER_USER):
+        await served.ask(get(USER, stray(number)), f"127.0.1.{number + 1}")
+    assert served.server.checks.count <= PER_USER
+    assert await served.login(stray(9999), source="127.0.2.1") == 429
+    # The first login of a good password, which nobody has verified yet.
+    assert await served.login(source="127.0.2.2") == 200
+
+
+async def exhaust(served: Served, source: str = "127.0.0.2", user: str | None = None) -> None:
+    """Fails until the sender is over its limit, or the user if one is named."""
+    for number in range(PER_SENDER if user is None else PER_USER):
+        assert await served.login(stray(number), user or f"web.user{number}", source) == 401
+
+
+async def test_a_refusal_says_when_to_come_back_and_then_it_is_over(served: Served) -> None:
+    await exhaust(served)
+    for form in (False, True):
+        request = post(USER, stray(7000)) if form else get(USER, stray(7000))
+        answer = await served.ask(request, "127.0.0.2")
+        assert (answer.status, answer.code) == (429, "TOOMANYREQUESTS")
+        assert answer.headers["cache-control"] == "no-store"
+        assert "www-authenticate" not in answer.headers
+        assert answer.json.get("error") == ("slow_down" if form else None)
+    served.time += int(answer.headers["retry-after"])
+    assert await served.login(stray(7000), source="127.0.0.2") == 401
+    assert await served.login(stray(7001), source="127.0.0.2") == 429
+    served.time += 3600
+    await exhaust(served)
+
+
+async def test_a_limit_is_one_senders_own(served: Served) -> None:
+    await exhaust(served, "127.0.0.2")
+    assert await served.login(stray(7000), source="127.0.0.2") == 429
+    assert await served.login(stray(7000), source="127.0.0.3") == 401
+
+
+@pytest.mark.parametrize("secret", [stray(1), guess(1), "mistyped"])
+async def test_the_same_wrong_password_is_one_failure_however_it_is_sent(served: Served, secret: str) -> None:
+    """As a kubelet has it: containerd asks by POST and then by GET, and again for as long as the pod is there."""
+    for _ in range(PER_SENDER):
+        assert (await served.ask(post(USER, secret))).status == 401
+        assert await served.login(secret) == 401
+    assert await served.login(stray(2)) == 401
+    shown = await served.metrics()
+    assert 'over_limit{by="sender"} 0.0' in shown
+    assert 'over_limit{by="user"} 0.0' in shown
+
+
+async def test_a_remembered_refusal_is_given_past_a_limit(served: Served) -> None:
+    assert await served.login(stray(5000), source="127.0.0.2") == 401
+    for number in range(PER_SENDER):
+        await served.login(stray(number), f"web.user{number}", "127.0.0.2")
+    assert await served.login(stray(5001), source="127.0.0.2") == 429
+    assert await served.login(stray(5000), source="127.0.0.2") == 401
+
+
+# Who must not suffer
+
+
+@pytest.mark.parametrize("form", [False, True])
+async def test_a_good_first_login_behind_the_address_of_a_guesser(served: Served, form: bool) -> None:
+    await exhaust(served)
+    request = post(USER, GOOD) if form else get(USER, GOOD)
+    assert (await served.ask(request, "127.0.0.2")).status == 200
+
+
+async def test_a_good_first_login_of_a_user_who_is_guessed_at(served: Served) -> None:
+    await exhaust(served, user=USER)
+    assert await served.login(stray(5000), source="127.0.0.3") == 429
+    assert await served.login(source="127.0.0.3") == 200
+
+
+async def test_a_good_first_login_of_a_user_who_is_guessed_at_from_the_same_address(served: Served) -> None:
+    await exhaust(served)
+    await exhaust(served, "127.0.0.3", USER)
+    assert await served.login(source="127.0.0.2") == 200
+
+
+async def test_a_good_first_login_while_its_password_id_is_guessed_at(served: Served) -> None:
+    guesses = [get(USER, guess(n)) for n in range(PER_SENDER + 20)]
+    for request in guesses:
+        await served.ask(request, "127.0.0.2")
+    # By now the guesser is checked aside, so that the lane of good logins is free.
+    crowd = [asyncio.create_task(served.ask(get(USER, guess(1000 + n)), "127.0.0.2")) for n in range(100)]
+    assert await served.login(source="127.0.0.3") == 200
+    answers = await asyncio.gather(*crowd)
+    assert {answer.status for answer in answers} <= {401, 503}
+
+
+async def test_a_password_that_the_mirror_has_not_heard_of_yet(served: Served) -> None:
+    """A fresh password sent too early, then the record comes: nobody is shut out for having been early."""
+    fresh = password(id_="bbbbbb").text
+    await exhaust(served)
+    assert await served.login(fresh, source="127.0.0.2") == 429
+    served.world.record(ids=("aaaaaa", "bbbbbb"))
+    assert await served.login(fresh, source="127.0.0.2") == 200
+
+
+class Replicas(Kube):
+    """Knows of one token server, and of nothing else."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def list(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        endpoint = {"addresses": ["127.0.0.1"], "conditions": {"ready": True}}
+        yield {"ports": [{"name": "http", "port": self._port}], "endpoints": [endpoint]}
+
+
+OPERATOR = Settings(
+    namespace="system",
+    credentials_namespace="credentials",
+    identity="operator",
+    registry_hosts=("registry.example.com",),
+    service="registry",
+    token_server_service="tokens",
+)
+
+
+async def test_an_operator_who_rotates_everything_before_a_mirror_that_lags(served: Served) -> None:
+    """Its logins fail by the hundred from one address, until the replica has caught up; then each one succeeds."""
+    count = 200
+    async with TokenServers.connect(Replicas(served.port), OPERATOR) as replicas:
+
+        async def ask(number: int) -> None:
+            await replicas.accept(f"web.reader{number}", password(f"uid-{number}", "cccccc"))
+
+        refusals: Counter[str] = Counter()
+        for _ in range(3):
+            for number in range(count):
+                with pytest.raises(NotAcceptedError) as refusal:
+                    await ask(number)
+                refusals[str(refusal.value)[-5:]] += 1
+        assert set(refusals) == {" 401)", " 429)"}
+        for number in range(count):
+            served.world.token(uid=f"uid-{number}", metadata={"name": f"reader{number}"})
+            served.world.record(uid=f"uid-{number}", ids=("cccccc",))
+        for begin in range(0, count, CROWD):
+            await asyncio.gather(*map(ask, range(begin, begin + CROWD)))
+
+
+# What is remembered
+
+
+async def test_tables_are_bounded_and_blocked_senders_are_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TRACKED", 64)
+    async with Served.serving("127.0.0.0/8") as served:
+        served.server.limits.senders._tracked = served.server.limits.users._tracked = 64
+        for number in range(PER_SENDER):
+            await served.login(stray(number), f"web.user{number}", X_Forwarded_For="192.0.2.1")
+        assert await served.login(stray(7000), X_Forwarded_For="192.0.2.1") == 429
+        for number in range(300):
+            await served.login(stray(number), f"web.other{number}", X_Forwarded_For=f"198.51.100.{number % 250}")
+            await served.login(stray(number), f"web.more{number}", X_Forwarded_For=f"2001:db8:0:{number:x}::1")
+        assert len(served.server.limits.senders) <= 64
+        assert len(served.server.limits.users) <= 64
+        assert await served.login(stray(7001), X_Forwarded_For="192.0.2.1") == 429
+
+
+# Who sent it
+
+
+async def remote(served: Served, caplog: Any, **headers: str) -> str:
+    """The sender that the audit line of a login names."""
+    import json
+    import logging
+
+    caplog.clear()
+    served.world.now += timedelta(seconds=1)
+    with caplog.at_level(logging.INFO, "pullpass.audit"):
+        assert await served.login(**headers) == 200
+    [line] = [json.loads(record.getMessage()) for record in caplog.records if record.name == "pullpass.audit"]
+    return str(line["remote"])
+
+
+async def test_a_proxy_that_is_not_configured_is_not_believed(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    assert await remote(served, caplog, X_Forwarded_For="192.0.2.1") == "127.0.0.1"
+    for number in range(PER_SENDER):
+        await served.login(stray(number), f"web.user{number}", X_Forwarded_For=f"192.0.2.{number}")
+    assert await served.login(stray(7000), X_Forwarded_For="192.0.2.200") == 429
+
+
+async def test_a_configured_proxy_is_believed_for_limits_and_audit(caplog: pytest.LogCaptureFixture) -> None:
+    async with Served.serving("127.0.0.1/32") as served:
+        assert await remote(served, caplog, X_Forwarded_For="203.0.113.9, 192.0.2.1") == "192.0.2.1"
+        for number in range(PER_SENDER):
+            assert await served.login(stray(number), f"web.user{number}", X_Forwarded_For="192.0.2.1") == 401
+        assert await served.login(stray(7000), X_Forwarded_For="spoofed, 192.0.2.1") == 429
+        assert await served.login(stray(7000), X_Forwarded_For="192.0.2.2") == 401
+        # Of an address that is no proxy of ours the header is not read.
+        assert await served.login(stray(7001), source="127.0.0.2", X_Forwarded_For="192.0.2.1") == 401
+
+
+async def test_the_same_request_of_another_sender_is_another_request(caplog: pytest.LogCaptureFixture) -> None:
+    async with Served.serving("127.0.0.1/32") as served:
+        one = await served.ask(get(USER, GOOD, X_Forwarded_For="192.0.2.1"))
+        same = await served.ask(get(USER, GOOD, X_Forwarded_For="192.0.2.1"))
+        other = await served.ask(get(USER, GOOD, X_Forwarded_For="192.0.2.2"))
+        assert one.body == same.body != other.body
