@@ -17,6 +17,7 @@ from pullpass.api import names
 from pullpass.credentials import hashing, password
 from pullpass.credentials.record import Record, Slot
 from pullpass.signing.certificates import new_ca, new_leaf
+from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
@@ -77,20 +78,17 @@ async def serve() -> None:
     """Serves on a free port of the loopback interface."""
     mirror = Mirror()
     text = fill(mirror)
-    app = TokenServer(
-        Settings(credentials_namespace="credentials", service=SERVICE, issuer="pullpass"), mirror, age=lambda: 0.0
-    ).application()
+    settings = Settings(credentials_namespace="credentials", service=SERVICE, issuer="pullpass")
+    server = TokenServer(settings, mirror, age=lambda: 0.0)
     # The last route of the application answers everything, so the empty handler is an application around it.
     outer = web.Application()
     outer.router.add_get("/empty", _empty)
-    outer.add_subapp("/ours/", app)
+    outer.add_subapp("/ours/", server.application())
     runner = web.AppRunner(outer, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = Site(runner, server.connections, "127.0.0.1", 0)
     await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    print(json.dumps({"port": port, "password": text}), flush=True)
+    print(json.dumps({"port": site.port, "password": text}), flush=True)
     await asyncio.Event().wait()
 
 
