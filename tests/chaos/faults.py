@@ -31,7 +31,7 @@ async def lose_operator(stage: Stage, chance: random.Random) -> float:
     begun = _now()
     leader.kill()
     await stage.other_leader(leader)
-    seconds = await work_after(stage, begun)
+    seconds = await work_after(stage, begun, but=leader)
     leader.keep()
     return seconds
 
@@ -39,10 +39,9 @@ async def lose_operator(stage: Stage, chance: random.Random) -> float:
 async def stop_operator(stage: Stage, chance: random.Random) -> float:
     """The leader is told to stop, as by an upgrade."""
     leader = await stage.leader()
-    begun = _now()
     leader.program.terminate()
     await leader.end()
-    return await work_after(stage, begun)
+    return await work_after(stage, _now())
 
 
 async def kill_standby(stage: Stage, chance: random.Random) -> None:

@@ -63,7 +63,7 @@ async def test_a_killed_leader_is_replaced(stage: Stage, say: Say) -> None:
         leader.kill()
         other = await stage.other_leader(leader)
         assert other is not leader
-        say(f"failover after a kill: {await faults.work_after(stage, killed):.1f} s")
+        say(f"failover after a kill: {await faults.work_after(stage, killed, but=leader):.1f} s")
         leader.keep()
 
 
@@ -77,7 +77,7 @@ async def test_a_stopped_leader_gives_the_lease_back(stage: Stage, say: Say) -> 
         assert await leader.end() == 0
         assert await stage.holder() is not leader
         await stage.other_leader(leader)
-        say(f"failover after a stop: {await faults.work_after(stage, stopped):.1f} s")
+        say(f"failover after a stop: {await faults.work_after(stage, stopped, but=leader):.1f} s")
 
 
 async def test_a_leader_that_was_paused_writes_nothing_any_more(stage: Stage, say: Say) -> None:

@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--trusted-proxy",
-        type=ipaddress.ip_network,
+        type=_network,
         action="append",
         default=[],
         metavar="CIDR",
@@ -161,6 +161,13 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to go on answering, unready, after SIGTERM (%(default)s)",
     )
     return parser
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _cost(text: str) -> int:

@@ -8,7 +8,7 @@ that holds the most; who waits for us keeps its connection.
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -265,9 +265,8 @@ class Site(web.BaseSite):
         await super().start()
         server = self._runner.server
         assert server is not None
-        accept: Callable[[], asyncio.Protocol] = lambda: self._connections.accept(server)  # noqa: E731
         self._server = await asyncio.get_running_loop().create_server(
-            accept, self._host, self._port, backlog=self._backlog
+            partial(self._connections.accept, server), self._host, self._port, backlog=self._backlog
         )
 
 

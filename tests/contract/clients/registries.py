@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -53,19 +52,17 @@ class Registry:
         return sorted(str(link.relative_to(top)) for link in top.rglob("link"))
 
     def mounts(self, repository: str, expected: int) -> list[int]:
-        """The registry's answers to requests to mount a blob, challenges apart.
+        """The registry's answers to requests to mount a blob, challenges apart, once there are so many.
 
         It logs them only after the client has them.
         """
-        deadline = time.monotonic() + 30
-        while True:
-            found = [int(status) for name, status in self._asked_mounts() if name == repository and status != "401"]
-            if len(found) >= expected or time.monotonic() > deadline:
-                return found
-            time.sleep(0.02)
+        what = f"{expected} mounts into {repository}"
+        processes.wait_until(lambda: len(self._mounts(repository)) >= expected, what, timeout=30, log=self._log)
+        return self._mounts(repository)
 
-    def _asked_mounts(self) -> list[tuple[str, str]]:
-        return _MOUNT.findall(self._log.read_text())
+    def _mounts(self, repository: str) -> list[int]:
+        asked: list[tuple[str, str]] = _MOUNT.findall(self._log.read_text())
+        return [int(status) for name, status in asked if name == repository and status != "401"]
 
     @property
     def _storage(self) -> Path:

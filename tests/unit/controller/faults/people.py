@@ -10,8 +10,8 @@ from pullpass.api import names
 from pullpass.api.times import format_time
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body
-from tests.unit.controller.faults.promises import SEED, record_place
 from tests.unit.controller.faults.scene import Scene
+from tests.unit.controller.faults.stored import SEED, record_place
 
 Token = tuple[str, str]
 """Namespace and name."""

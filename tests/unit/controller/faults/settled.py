@@ -13,7 +13,7 @@ from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SECRETS, SERVIC
 from pullpass.signing.certificates import load_pair
 from tests.unit.controller.fake_api import Body, Place
 from tests.unit.controller.faults import wishes
-from tests.unit.controller.faults.promises import SEED, entries, marks, slot_of, token_uid
+from tests.unit.controller.faults.stored import SEED, entries, marks, slot_of, token_uid
 from tests.unit.controller.world import SETTINGS, password_in
 
 if TYPE_CHECKING:
