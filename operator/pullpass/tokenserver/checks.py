@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from pullpass.credentials import hashing
 from pullpass.tokenserver.errors import BusyError
@@ -21,11 +22,18 @@ WAITING_ASIDE = 64
 PER_PASSWORD = 2
 """Checks against one password id in the main lane at a time; more of them are guesses and go aside."""
 NICENESS = 5
+"""By how much hashing threads give way to the event loop."""
 
 
 def _yield_to_event_loop() -> None:
-    """Lowers the priority of one hashing thread; on Linux niceness belongs to the thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    """Lowers the priority of one hashing thread; on Linux niceness belongs to the thread.
+
+    Where that is forbidden (seccomp), passwords are checked all the same: an initializer that fails would end the pool.
+    """
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        # From where the process is: nobody may go back from a lower priority.
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
 class Lane:
