@@ -75,12 +75,16 @@ async def run(settings: Settings) -> None:
     metrics.TOKENS.set_function(lambda: len(office.mirror.tokens))
     try:
         async with Kube.connect(settings.kubeconfig) as kube:
-            stop, stopped = asyncio.Event(), asyncio.Event()
-            watching = asyncio.create_task(_watch(office, settings, stop, stopped))
+            stop, blind, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            watching = asyncio.create_task(_watch(office, settings, stop, blind, stopped))
             comparing = asyncio.create_task(_compare(kube, office, settings))
             leading = asyncio.create_task(_lead(kube, office, settings))
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({watching, comparing, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            going_blind = asyncio.create_task(blind.wait())
+            await asyncio.wait(
+                {watching, comparing, leading, stopping, going_blind}, return_when=asyncio.FIRST_COMPLETED
+            )
+            going_blind.cancel()
             # Work ends first, and the Lease is given back; Kopf would cancel both as tasks that it does not know.
             leading.cancel()
             comparing.cancel()
@@ -107,23 +111,29 @@ async def run(settings: Settings) -> None:
         thread.join()
 
 
-async def _watch(office: Office, settings: Settings, stop: asyncio.Event, stopped: asyncio.Event) -> None:
-    """Kopf, which also answers the liveness probe, until `stopped`. A signal to stop sets `stop`."""
+async def _watch(
+    office: Office, settings: Settings, stop: asyncio.Event, blind: asyncio.Event, stopped: asyncio.Event
+) -> None:
+    """Kopf, which also answers the liveness probe, until `stopped`. A signal to stop sets `stop`, and the first of
+    Kopf's own tasks to end sets `blind`: it watches no more from then on, but may wait for the rest of itself for ever.
+    """
     ready = asyncio.Event()
-    kopf_running = asyncio.create_task(
-        kopf.operator(
-            registry=handlers.make_registry(office.mirror, office.wake, settings),
-            settings=handlers.make_kopf_settings(),
-            memories=handlers.Memories(),
-            standalone=True,
-            clusterwide=True,
-            # Otherwise Kopf looks up the name of its user, and in the container that user has none.
-            identity=settings.identity,  # type: ignore[arg-type]
-            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
-            ready_flag=ready,
-            stop_flag=stopped,
-        )
+    others = asyncio.all_tasks()
+    kopf_tasks = await kopf.spawn_tasks(
+        registry=handlers.make_registry(office.mirror, office.wake, settings),
+        settings=handlers.make_kopf_settings(),
+        memories=handlers.Memories(),
+        standalone=True,
+        clusterwide=True,
+        # Otherwise Kopf looks up the name of its user, and in the container that user has none.
+        identity=settings.identity,  # type: ignore[arg-type]
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        ready_flag=ready,
+        stop_flag=stopped,
     )
+    for task in kopf_tasks:
+        task.add_done_callback(lambda _: blind.set())
+    kopf_running = asyncio.create_task(kopf.run_tasks(kopf_tasks, ignored=others))
     getting_ready = asyncio.create_task(ready.wait())
     await asyncio.wait({kopf_running, getting_ready}, return_when=asyncio.FIRST_COMPLETED)
     getting_ready.cancel()
