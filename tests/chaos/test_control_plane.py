@@ -22,6 +22,8 @@ ROTATIONS = 60
 @pytest.mark.parametrize("program", ["api_server", "etcd"])
 async def test_a_control_plane_that_fails_and_comes_back(stage: Stage, program: str) -> None:
     async with kept(stage) as customers:
+        # Who has never read a secret has nothing to come with while none can be read.
+        await customers.round()
         await stage.tokens.storm()
         await until(stage.tokens.rotating, "a rotation is under way", every=0.005)
         await asyncio.to_thread(getattr(stage.cluster, f"stop_{program}"))
