@@ -6,6 +6,8 @@ Each archive's file name holds a hash of what is in it: what is unchanged is not
 import hashlib
 import json
 import platform
+import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +19,14 @@ __all__ = [
     "PAUSE",
     "PEER",
     "PRODUCT",
+    "PROMETHEUS",
     "REGISTRY",
     "coredns",
     "hello",
     "pause",
     "peer",
     "product",
+    "prometheus",
     "registry",
 ]
 
@@ -30,6 +34,7 @@ PAUSE = "localhost/pause:1"
 REGISTRY = "localhost/registry:3.1.2"
 COREDNS = "localhost/coredns:1.14.6"
 PEER = "localhost/peer:1"
+PROMETHEUS = "localhost/prometheus:1"
 PRODUCT = "localhost/pullpass:dev"
 
 _REGISTRY_CONFIG = b"""\
@@ -64,6 +69,16 @@ def peer() -> Path:
     """What answers with its name, and asks others when it is told to."""
     files = [oci.File("peer", toolchain.tool("peer").read_bytes())]
     return _archive(PEER, files, {"Entrypoint": ["/peer"], "User": str(oci.NONROOT)})
+
+
+def prometheus() -> Path:
+    """Prometheus as Debian has it, with the C library that it needs."""
+    program = toolchain.tool("prometheus")
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    needed = [Path(path) for path in re.findall(r"(/\S+)", listed)]
+    files = [oci.File(str(path).lstrip("/"), path.read_bytes()) for path in (program, *needed)]
+    config = {"Entrypoint": [str(program)], "User": str(oci.NONROOT)}
+    return _archive(PROMETHEUS, files, config)
 
 
 def coredns() -> Path:

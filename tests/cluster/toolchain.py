@@ -67,15 +67,22 @@ DEBIAN: Mapping[str, str] = {
     "skopeo": "skopeo",
     "docker-registry": "docker-registry",
     "wrk": "wrk",
+    "prometheus": "prometheus",
     "promtool": "prometheus",
 }
 """Programs that come from Debian, and in which package."""
 
-NODE_PROGRAMS = tuple(
-    name
-    for name in DEBIAN
-    if name not in ("buildah", "podman", "debootstrap", "skopeo", "docker-registry", "wrk", "promtool")
+_NOT_OF_A_NODE = (
+    "buildah",
+    "podman",
+    "debootstrap",
+    "skopeo",
+    "docker-registry",
+    "wrk",
+    "prometheus",
+    "promtool",
 )
+NODE_PROGRAMS = tuple(name for name in DEBIAN if name not in _NOT_OF_A_NODE)
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 EVERYTHING = (*(name for names in MODULES.values() for name in names), *TOOLS)
 

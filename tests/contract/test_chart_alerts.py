@@ -1,0 +1,140 @@
+"""The chart's alerts, as Prometheus itself reads and evaluates them."""
+
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster import toolchain
+from tests.contract.test_chart import NAMESPACE, ROOT, Helm, helm, of_kind
+
+__all__ = ["helm"]
+
+HERE = f'namespace="{NAMESPACE}"'
+ELSEWHERE = 'namespace="elsewhere"'
+OPERATOR, SERVER = "pullpass_operator", "pullpass_token_server"
+MONTH = 30 * 86400
+
+
+@dataclass(frozen=True)
+class Case:
+    """What has to fire an alert, and what must not. Values are in promtool's notation, one a minute."""
+
+    fires: dict[str, str]
+    silent: dict[str, str]
+    labels: dict[str, str] = field(default_factory=dict)
+    """Those of the alert, its name, severity and namespace apart."""
+
+
+CASES = {
+    "PullpassNoOperator": Case(
+        fires={f"{OPERATOR}_leader{{{HERE}}}": "0x20", f"{OPERATOR}_leader{{{ELSEWHERE}}}": "1x20"},
+        silent={f'{OPERATOR}_leader{{{HERE},pod="a"}}': "0x20", f'{OPERATOR}_leader{{{HERE},pod="b"}}': "1x20"},
+    ),
+    "PullpassOperatorDefect": Case(
+        fires={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="token",outcome="defect"}}': "0x10 1x10"},
+        silent={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="token",outcome="failed"}}': "0+1x20"},
+        labels={"pod": "a", "kind": "token", "outcome": "defect"},
+    ),
+    "PullpassTokenServerStale": Case(
+        fires={f'{SERVER}_mirror_age_seconds{{{HERE},pod="a"}}': "0+60x20"},
+        silent={f'{SERVER}_mirror_age_seconds{{{HERE},pod="a"}}': "70x20"},
+        labels={"pod": "a"},
+    ),
+    "PullpassSigningCertificateEnds": Case(
+        fires={f'{SERVER}_signing_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH // 3}x20"},
+        silent={f'{SERVER}_signing_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH}x20"},
+        labels={"pod": "a"},
+    ),
+    "PullpassPullsFail": Case(
+        fires={f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="unavailable"}}': "0+1x20"},
+        silent={
+            f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="unauthorized"}}': "0+1x20",
+            f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="granted"}}': "0+1x20",
+        },
+        labels={"outcome": "unavailable"},
+    ),
+    "PullpassGuesses": Case(
+        fires={f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="limited"}}': "0+120x20"},
+        silent={f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="limited"}}': "0+6x20"},
+    ),
+    "PullpassConnectionsRefused": Case(
+        fires={f'{SERVER}_connections_refused_total{{{HERE},pod="a"}}': "0+1x20"},
+        silent={f'{SERVER}_connections_refused_total{{{HERE},pod="a"}}': "7x20"},
+        labels={"pod": "a"},
+    ),
+}
+WITH_NAMESPACE = {name for name in CASES if name not in ("PullpassNoOperator", "PullpassPullsFail", "PullpassGuesses")}
+"""The others are sums, or about something that is not there."""
+
+
+@pytest.fixture(scope="module")
+def rules(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rules as a file of Prometheus."""
+    (resource,) = of_kind(helm.render("--set=prometheusRule.enabled=true"), "PrometheusRule")
+    file = tmp_path_factory.mktemp("rules") / "rules.yaml"
+    file.write_text(yaml.safe_dump(resource["spec"]))
+    return file
+
+
+def alerts(rules: Path) -> dict[str, dict[str, Any]]:
+    (group,) = yaml.safe_load(rules.read_text())["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
+def promtool(*arguments: str | Path) -> None:
+    command = [toolchain.tool("promtool"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_none_unless_asked_for(helm: Helm) -> None:
+    assert not of_kind(helm.render(), "PrometheusRule")
+
+
+def test_prometheus_can_read_them(rules: Path) -> None:
+    promtool("check", "rules", rules)
+
+
+def test_each_is_tried_here_and_in_the_documentation(rules: Path) -> None:
+    documented = re.findall(r"^\| `(Pullpass\w+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert list(alerts(rules)) == list(CASES) == documented
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("fires", [True, False], ids=["fires", "is silent"])
+def test_alert(rules: Path, name: str, fires: bool, tmp_path: Path) -> None:
+    case = CASES[name]
+    labels = {"alertname": name, "alertstate": "firing", **case.labels, **alerts(rules)[name]["labels"]}
+    if name in WITH_NAMESPACE:
+        labels["namespace"] = NAMESPACE
+    series = case.fires if fires else case.silent
+    matchers = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    sample = {"labels": f"ALERTS{{{matchers}}}", "value": 1}
+    file = tmp_path / "test.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [str(rules)],
+                "evaluation_interval": "1m",
+                "tests": [
+                    {
+                        "interval": "1m",
+                        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+                        "promql_expr_test": [
+                            {
+                                "expr": f'ALERTS{{alertname="{name}",alertstate="firing"}}',
+                                "eval_time": "15m",
+                                "exp_samples": [sample] if fires else [],
+                            }
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+    promtool("test", "rules", file)
