@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _operator(options: argparse.Namespace) -> int:
+    from pullpass.api.names import DEFAULT_REGISTRY
+    from pullpass.api.registries import Registries, Registry
     from pullpass.controller import process
     from pullpass.controller.settings import Settings
     from pullpass.kube.client import KubeError
@@ -36,12 +38,20 @@ def _operator(options: argparse.Namespace) -> int:
         namespace=options.namespace,
         credentials_namespace=options.credentials_namespace,
         identity=options.identity,
-        registry_hosts=tuple(options.registry_host),
-        service=options.service,
+        registries=Registries(
+            registries=(
+                Registry(
+                    name=DEFAULT_REGISTRY,
+                    service=options.service,
+                    issuer="pullpass",
+                    hosts=tuple(options.registry_host),
+                    ca_secret=options.ca_secret,
+                    trust_config_map=options.trust_configmap,
+                ),
+            )
+        ),
         token_server_service=options.token_server_service,
-        ca_secret=options.ca_secret,
         seed_secret=options.seed_secret,
-        trust_configmap=options.trust_configmap,
         bcrypt_cost=options.bcrypt_cost,
         writes_per_second=options.writes_per_second,
         health_port=options.health_port,

@@ -87,7 +87,7 @@ class TokenServers:
         try:
             async with self._session.get(
                 f"http://{address}/token",
-                params={"service": self._settings.service},
+                params={"service": self._settings.registries.default.service},
                 headers={"Authorization": aiohttp.encode_basic_auth(username, password.text)},
                 allow_redirects=False,
             ) as response:

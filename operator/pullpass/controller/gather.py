@@ -104,4 +104,4 @@ class Gatherer:
     def content(self, token: Token, slot: Slot) -> str:
         """What stands in a pull secret with the password of a slot, base64 as in Secret data."""
         username = names.username(token.namespace, token.name)
-        return pullsecrets.content(self._settings.registry_hosts, username, self.password(token, slot))
+        return pullsecrets.content(self._settings.registries.default.hosts, username, self.password(token, slot))

@@ -16,6 +16,7 @@ from pullpass.controller.settings import Settings
 from pullpass.kube.client import Kube
 from pullpass.tokenserver import limits
 from tests.contract.wearing.served import GOOD, USER, Served, get, guess, post, stray
+from tests.registries import ONE
 from tests.unit.tokenserver.world import password
 
 CROWD = 40
@@ -177,8 +178,7 @@ OPERATOR = Settings(
     namespace="system",
     credentials_namespace="credentials",
     identity="operator",
-    registry_hosts=("registry.example.com",),
-    service="registry",
+    registries=ONE,
     token_server_service="tokens",
 )
 

@@ -27,6 +27,7 @@ from pullpass.kube.resources import (
     SECRETS,
     SERVICE_ACCOUNTS,
 )
+from tests.registries import ONE
 from tests.unit.controller.fake_api import Body, FakeApi, Killed
 
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -36,8 +37,7 @@ SETTINGS = Settings(
     namespace="release",
     credentials_namespace="credentials",
     identity="pod-1",
-    registry_hosts=("registry.example", "registry.example:5000"),
-    service="registry",
+    registries=ONE,
     token_server_service="tokens",
     bcrypt_cost=4,
 )

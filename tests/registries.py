@@ -1,0 +1,14 @@
+"""Registries as a release has them."""
+
+from pullpass.api.registries import Registries, Registry
+
+DEFAULT = Registry(
+    name="default",
+    service="registry",
+    issuer="pullpass",
+    hosts=("registry.example", "registry.example:5000"),
+)
+OTHER = Registry(name="other", service="other-registry", issuer="other-issuer", hosts=("other.example",))
+
+ONE = Registries(registries=(DEFAULT,))
+TWO = Registries(registries=(DEFAULT, OTHER))
