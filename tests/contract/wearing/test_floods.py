@@ -189,7 +189,7 @@ async def test_an_operator_who_rotates_everything_before_a_mirror_that_lags(serv
     async with TokenServers.connect(Replicas(served.port), OPERATOR) as replicas:
 
         async def ask(number: int) -> None:
-            await replicas.accept(f"web.reader{number}", password(f"uid-{number}", "cccccc"))
+            await replicas.accept(f"web.reader{number}", password(f"uid-{number}", "cccccc"), "registry")
 
         refusals: Counter[str] = Counter()
         for _ in range(3):

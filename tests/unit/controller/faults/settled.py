@@ -86,9 +86,12 @@ def check(scene: "Scene", operator: "Operator") -> None:
 
 
 def _ca_begins(scene: "Scene") -> datetime:
-    """Before that, where a clock was set back, the CA is not valid yet."""
-    data = scene.api.objects["secrets", SETTINGS.namespace, SETTINGS.registries.default.ca_secret]["data"]
-    return load_pair(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))).not_before
+    """Before that, where a clock was set back, a CA is not valid yet."""
+    begins = []
+    for registry in SETTINGS.registries:
+        data = scene.api.objects["secrets", SETTINGS.namespace, registry.ca_secret]["data"]
+        begins.append(load_pair(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))).not_before)
+    return max(begins)
 
 
 def _token(scene: "Scene", operator: "Operator", token: Body) -> set[str]:
