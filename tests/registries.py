@@ -8,7 +8,13 @@ DEFAULT = Registry(
     issuer="pullpass",
     hosts=("registry.example", "registry.example:5000"),
 )
-OTHER = Registry(name="other", service="other-registry", issuer="other-issuer", hosts=("other.example",))
+OTHER = Registry(
+    name="other",
+    service="other-registry",
+    issuer="other-issuer",
+    hosts=("other.example",),
+    access_token_lifetime_seconds=120,
+)
 
 ONE = Registries(registries=(DEFAULT,))
 TWO = Registries(registries=(DEFAULT, OTHER))
