@@ -21,8 +21,9 @@ from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
+from tests.registries import ONE
 
-SERVICE = "registry"
+SERVICE = ONE.default.service
 REPOSITORY = "team/app"
 UID = "11111111-2222-3333-4444-555555555555"
 
@@ -76,9 +77,9 @@ async def _empty(_: web.Request) -> web.Response:
 
 async def serve() -> None:
     """Serves on a free port of the loopback interface."""
-    mirror = Mirror()
+    mirror = Mirror(ONE)
     text = fill(mirror)
-    settings = Settings(credentials_namespace="credentials", service=SERVICE, issuer="pullpass")
+    settings = Settings(credentials_namespace="credentials", registries=ONE)
     server = TokenServer(settings, mirror, age=lambda: 0.0)
     # The last route of the application answers everything, so the empty handler is an application around it.
     outer = web.Application()

@@ -8,13 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pullpass.api import registries
 from tests.cluster import processes
 from tests.cluster.local import LocalCluster
 
 SYSTEM = "pullpass-system"
 CREDENTIALS = "pullpass-system-credentials"
-SERVICE = "registry"
-REGISTRY_HOST = "localhost:5000"
+REGISTRIES = Path(__file__).with_name("registries.json")
+SERVICE = registries.load(REGISTRIES).default.service
+(REGISTRY_HOST,) = registries.load(REGISTRIES).default.hosts
 
 
 def operator(identity: str, health_port: int, metrics_port: int, token_servers: str = "none") -> list[str]:
@@ -23,8 +25,7 @@ def operator(identity: str, health_port: int, metrics_port: int, token_servers: 
         "operator",
         f"--namespace={SYSTEM}",
         f"--credentials-namespace={CREDENTIALS}",
-        f"--service={SERVICE}",
-        f"--registry-host={REGISTRY_HOST}",
+        f"--registries={REGISTRIES}",
         f"--token-server-service={token_servers}",
         f"--health-port={health_port}",
         f"--metrics-port={metrics_port}",
@@ -37,8 +38,7 @@ def token_server(port: int) -> list[str]:
     return [
         "token-server",
         f"--credentials-namespace={CREDENTIALS}",
-        f"--service={SERVICE}",
-        "--issuer=pullpass",
+        f"--registries={REGISTRIES}",
         f"--port={port}",
         "--drain-seconds=0",
     ]

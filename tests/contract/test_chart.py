@@ -330,7 +330,7 @@ def test_settings_of_pods_reach_them(helm: Helm) -> None:
     pod = one(manifests, "Deployment", "pullpass-operator")["spec"]["template"]
     assert pod["metadata"]["labels"]["tier"] == "control"
     assert pod["metadata"]["labels"]["team"] == "platform"
-    assert pod["metadata"]["annotations"] == {"example.com/note": "operator"}
+    assert pod["metadata"]["annotations"]["example.com/note"] == "operator"
     spec = pod["spec"]
     assert spec["imagePullSecrets"] == [{"name": "own"}, {"name": "mirror"}]
     assert spec["priorityClassName"] == "system-cluster-critical"
@@ -393,13 +393,9 @@ def test_operator_is_told_where_things_are(helm: Helm) -> None:
         "operator",
         f"--namespace={NAMESPACE}",
         f"--credentials-namespace={CREDENTIALS}",
-        "--service=registry",
-        "--registry-host=one.example.com",
-        "--registry-host=localhost:30500",
+        "--registries=/etc/pullpass/registries.json",
         "--token-server-service=pullpass-token-server",
-        "--ca-secret=pullpass-ca",
         "--seed-secret=pullpass-seed",
-        "--trust-configmap=pullpass-trust",
         "--bcrypt-cost=6",
         "--writes-per-second=100",
         "--log-level=info",
@@ -412,10 +408,8 @@ def test_token_server_is_told_what_to_issue(helm: Helm) -> None:
     assert arguments_of(helm.render(), "pullpass-token-server") == [
         "token-server",
         f"--credentials-namespace={CREDENTIALS}",
-        "--service=registry",
-        "--issuer=pullpass",
+        "--registries=/etc/pullpass/registries.json",
         "--port=8080",
-        "--access-token-lifetime=300",
         "--max-staleness=0",
         "--drain-seconds=5",
         "--bcrypt-cost=6",

@@ -88,6 +88,9 @@ def field_path(path: str) -> str:
 
 
 CASES = [*scope_map_cases(), *token_cases(), *status_cases()]
+FIXED_REGISTRY = (
+    "the registry of a scope map cannot be changed, pull secrets are made for its hosts; make another ScopeMap"
+)
 IMMUTABLE = "the name of the pull secret cannot be changed, pods refer to it; make another RegistryToken"
 
 
@@ -99,6 +102,7 @@ def test_every_constraint_has_a_case() -> None:
     }
     with_a_case = {(case.kind, case.name) for case in CASES}
     with_a_case.add(("RegistryToken", f"spec.pullSecret rule: {IMMUTABLE}"))
+    with_a_case.add(("ScopeMap", f"spec.registry rule: {FIXED_REGISTRY}"))
     assert in_schema == with_a_case
 
 
@@ -130,7 +134,7 @@ def test_defaults_are_applied(api: Api) -> None:
         "pullSecret": {"whenRevoked": "Keep", "deletionPolicy": "Delete"},
     }
     stored = api.send("POST", {**MAP, "metadata": {"name": "defaults"}})
-    assert stored["spec"] == MAP["spec"]
+    assert stored["spec"] == {**MAP["spec"], "registry": "default"}
 
 
 def test_defaults_are_those_of_the_models(api: Api) -> None:
@@ -153,6 +157,21 @@ def test_the_name_of_the_pull_secret_is_immutable(api: Api, before: str | None, 
     (cause,) = api.send("PATCH", token)["details"]["causes"]
     assert cause["field"] == "spec.pullSecret"
     assert IMMUTABLE in cause["message"]
+
+
+@pytest.mark.parametrize(
+    ("first", "same", "other"), [(None, "default", "third"), ("default", None, "third"), ("other", "other", None)]
+)
+def test_the_registry_of_a_scope_map_stays(api: Api, first: str | None, same: str | None, other: str | None) -> None:
+    """None: the field is not named, which means the default."""
+    name = f"registry-{first}".lower()
+    scope_map = {**MAP, "metadata": {"name": name}, "spec": {**MAP["spec"], **({"registry": first} if first else {})}}
+    assert api.send("POST", scope_map, dry_run=False)["kind"] == "ScopeMap"
+    answer = api.send("PATCH", {**scope_map, "spec": {"registry": same, "description": "other words"}})
+    assert answer["spec"]["registry"] == (first or "default")
+    (cause,) = api.send("PATCH", {**scope_map, "spec": {"registry": other}})["details"]["causes"]
+    assert cause["field"] == "spec.registry"
+    assert FIXED_REGISTRY in cause["message"]
 
 
 def test_a_field_that_does_not_exist_is_named(api: Api) -> None:
@@ -207,7 +226,7 @@ def test_columns_answer_is_it_good_until_when_and_which_map(api: Api) -> None:
     assert head.split()[-3:] == ["WHAT", "USERNAME", "AGE"]
     assert row.split()[-3:-1] == ["Rotate", "default.columns"]
     head = api.kubectl("get", "sm").stdout.splitlines()[0]
-    assert head.split() == ["NAME", "ALLOWED", "DESCRIPTION", "AGE"]
+    assert head.split() == ["NAME", "REGISTRY", "ALLOWED", "DESCRIPTION", "AGE"]
 
 
 def test_both_kinds_are_in_one_category(api: Api) -> None:

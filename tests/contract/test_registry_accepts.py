@@ -80,13 +80,21 @@ def program(version: str) -> list[str]:
 
 
 @contextmanager
-def running(version: str, ca: KeyPair, bundle: Mapping[str, str], directory: Path) -> Iterator[Registry]:
+def running(
+    version: str,
+    ca: KeyPair,
+    bundle: Mapping[str, str],
+    directory: Path,
+    *,
+    service: str = SERVICE,
+    issuer: str = ISSUER,
+) -> Iterator[Registry]:
     """A registry over these trust files, stopped in the end."""
     files = {}
     for name, content in bundle.items():
         files[name] = str(directory / name)
         (directory / name).write_text(content)
-    token = {"realm": "http://localhost/token", "service": SERVICE, "issuer": ISSUER}
+    token = {"realm": "http://localhost/token", "service": service, "issuer": issuer}
     token["rootcertbundle"] = files[trust.BUNDLE_KEY]
     if version.startswith("3") and trust.JWKS_KEY in files:
         token["jwks"] = files[trust.JWKS_KEY]

@@ -12,6 +12,7 @@ from tests.clients.containers import Skopeo
 from tests.clients.content import Content
 from tests.cluster import images
 from tests.cluster.install import NAMESPACE, OPERATOR, Release
+from tests.e2e import second
 from tests.e2e.exposure import Exposure
 from tests.e2e.tenant import Tenant
 from tests.e2e.waiting import until
@@ -40,7 +41,11 @@ def release() -> Iterator[Release]:
     running = cluster.start(NAME, nodes=NODES)
     try:
         # Debug, as no level may show a secret; one minute, so that what is dead is dead all the way soon.
-        values = {"logging": {"level": "debug"}, "accessTokens": {"lifetimeSeconds": 60}}
+        values = {
+            "logging": {"level": "debug"},
+            "accessTokens": {"lifetimeSeconds": 60},
+            "registries": [second.VALUES],
+        }
         made = Release(running, values)
         made.install()
         yield made

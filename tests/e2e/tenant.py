@@ -65,9 +65,11 @@ class Tenant:
         actions: Sequence[str] = PULL,
         *,
         allowed: Mapping[str, Any] | None = None,
+        registry: str = "default",
     ) -> None:
         """Apply a scope map of one rule, for this namespace unless `allowed` says otherwise."""
         spec = {
+            "registry": registry,
             "rules": [{"repositories": list(repositories), "actions": list(actions)}],
             "allowedNamespaces": allowed or {"from": "Names", "names": [self.namespace]},
         }
@@ -101,16 +103,16 @@ class Tenant:
         passwords = self.find("registrytoken", name).get("status", {}).get("passwords", [])
         return next((dict(entry) for entry in passwords if entry["id"] == id), {})
 
-    def credentials(self, secret: str) -> Credentials:
-        """The login that a pull secret holds."""
+    def credentials(self, secret: str, host: str | None = None) -> Credentials:
+        """The login that a pull secret holds for a host, the release's registry if none is given."""
         found = self.find("secret", secret)
         assert found, f"no Secret {self.namespace}/{secret}"
         config = json.loads(base64.b64decode(found["data"][".dockerconfigjson"]))
-        entry = config["auths"][self.release.registry]
+        entry = config["auths"][host or self.release.registry]
         return Credentials(entry["username"], entry["password"], found["metadata"]["uid"])
 
-    def login(self, credentials: Credentials, *scopes: str) -> Answer:
-        return login(self.release.realm, credentials, *scopes)
+    def login(self, credentials: Credentials, *scopes: str, service: str = "registry") -> Answer:
+        return login(self.release.realm, credentials, *scopes, service=service)
 
     def refused(self, credentials: Credentials, *, timeout: float = 10) -> None:
         """Wait until the token server refuses this login."""
@@ -135,9 +137,11 @@ class Tenant:
 
     # Pods
 
-    def pod(self, name: str, image: str, service_account: str = "default") -> None:
-        """Make a pod that pulls `repository:tag` every time it starts."""
-        container = {"name": "main", "image": f"{self.release.registry}/{image}", "imagePullPolicy": "Always"}
+    def pod(self, name: str, image: str, service_account: str = "default", host: str | None = None) -> None:
+        """Make a pod that pulls `repository:tag` every time it starts, from the release's registry if no other host is
+        given."""
+        place = f"{host or self.release.registry}/{image}"
+        container = {"name": "main", "image": place, "imagePullPolicy": "Always"}
         spec = {
             "serviceAccountName": service_account,
             "terminationGracePeriodSeconds": 0,

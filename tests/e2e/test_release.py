@@ -59,6 +59,6 @@ def left_over(release: Release) -> list[str]:
         found += kubectl("get", ",".join(kinds), *where, *selector).stdout.split()
     secrets = json.loads(kubectl("get", "secrets", "-n", NAMESPACE, "-o", "json").stdout)["items"]
     names = {secret["metadata"]["name"] for secret in secrets}
-    assert names == {"pullpass-ca", "pullpass-seed"}, f"in {NAMESPACE}: {names}"
+    assert names == {"pullpass-ca", "pullpass-ca-second", "pullpass-seed"}, f"in {NAMESPACE}: {names}"
     assert kubectl("get", "secrets", "-n", CREDENTIALS_NAMESPACE, "-o", "name").stdout
     return [name for name in found if not name.startswith("endpointslice")]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.cluster.install import CREDENTIALS_NAMESPACE, NAMESPACE, Release
+from tests.e2e import second
 from tests.e2e.exposure import Exposure, Text
 from tests.e2e.tenant import Tenant
 
@@ -45,6 +46,8 @@ def test_no_access_token_in_the_logs(exposure: Exposure) -> None:
         (NAMESPACE, "pullpass-ca"),
         (NAMESPACE, "pullpass-seed"),
         (CREDENTIALS_NAMESPACE, "pullpass-signing"),
+        (NAMESPACE, f"pullpass-ca-{second.NAME}"),
+        (CREDENTIALS_NAMESPACE, f"pullpass-signing-{second.NAME}"),
     ],
 )
 def test_no_key_outside_its_secret(release: Release, sources: list[Text], namespace: str, secret: str) -> None:

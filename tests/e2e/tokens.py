@@ -41,9 +41,9 @@ class Answer:
         return self.status == 200
 
 
-def login(realm: str, credentials: Credentials, *scopes: str) -> Answer:
+def login(realm: str, credentials: Credentials, *scopes: str, service: str = "registry") -> Answer:
     """Log in and ask for `scopes`. A connection that breaks, as when a pod is killed, is tried again."""
-    query = urllib.parse.urlencode([("service", "registry"), *(("scope", scope) for scope in scopes)])
+    query = urllib.parse.urlencode([("service", service), *(("scope", scope) for scope in scopes)])
     basic = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
     request = urllib.request.Request(f"{realm}?{query}", headers={"Authorization": f"Basic {basic}"})
     deadline = time.monotonic() + 20

@@ -110,7 +110,7 @@ def decide(world: World) -> Rights | None:
     if token is None or slot is None:
         return None
     try:
-        return authorize(world.mirror, Identity(token, slot), world.now)
+        return authorize(world.mirror, Identity(token, slot), "default", world.now)
     except UnauthenticatedError:
         return None
 
@@ -271,8 +271,7 @@ def leaves(draw: st.DrawFn) -> dict[str, Any]:
 def test_a_leaf_is_in_use_that_signs(secret: dict[str, Any]) -> None:
     world = World()
     world.mirror.on_secret("MODIFIED", secret)
-    signer = world.mirror.signer
-    assert signer is not None
+    signer = world.mirror.signers["default"]
     public: Any = LEAF.certificate.public_key()
     claims = jwt.decode(signer.sign({"sub": "x"}), public, algorithms=["ES256"])
     assert claims == {"sub": "x"}

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from pullpass.tokenserver.errors import TokenRequestError
 from pullpass.tokenserver.repeats import Repeats
-from pullpass.tokenserver.request import CREDENTIAL_LENGTH, FORM, RawRequest, TokenRequest
+from pullpass.tokenserver.request import CREDENTIAL_LENGTH, FORM, RawRequest, TokenRequest, registry_of
 from tests.fuzz.inputs import ENDLESS, SCOPE_VALUES, WILD
+from tests.registries import TWO
 
 FUZZ = settings.get_profile("fuzz")
-SERVICE = "registry"
+SERVICE = TWO.default.service
 
 # Text that UTF-8 can carry; a surrogate alone it cannot.
 SENDABLE = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(
@@ -26,7 +27,7 @@ KEYS = st.sampled_from(
 VALUES = (
     WILD
     | ENDLESS
-    | st.sampled_from(["", SERVICE, "web.reader", "password", "refresh_token", "repository:a/b:pull", "other"])
+    | st.sampled_from(["", SERVICE, "web.reader", "password", "refresh_token", "repository:a/b:pull", "other-registry"])
 )
 RAW = st.text("%0123456789abcdefABCDEF+&=;#\0 \ud800", max_size=30) | st.sampled_from(
     ["%", "%0", "%zz", "%FF", "%ED%A0%80", "%00", "&" * 100, "=" * 100, "scope", "+", "%u0041", ";", "a[]=b"]
@@ -82,7 +83,9 @@ def headers(draw: st.DrawFn) -> str:
 
 def read(raw: RawRequest) -> TokenRequest | None:
     try:
-        return raw.read(SERVICE)
+        fields = raw.fields()
+        registry_of(fields, TWO)
+        return raw.read(fields)
     except TokenRequestError as error:
         can_be_shown(error)
         return None

@@ -10,6 +10,7 @@ from aiohttp import web
 from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
+from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World
 
 QUIET = 0.05
@@ -18,7 +19,7 @@ Nothing depends on it but how much is tried in a while."""
 GENEROUS = 60.0
 """Seconds after which a server hangs that has all of a request, or is told that no more will come."""
 
-SETTINGS = Settings("credentials", "registry", "pullpass", bcrypt_cost=COST)
+SETTINGS = Settings("credentials", TWO, bcrypt_cost=COST)
 
 
 class Lines(logging.Handler):

@@ -16,6 +16,7 @@
 
 {{- define "pullpass.operatorName" -}}{{ include "pullpass.fullname" . }}-operator{{- end -}}
 {{- define "pullpass.tokenServerName" -}}{{ include "pullpass.fullname" . }}-token-server{{- end -}}
+{{- define "pullpass.registriesName" -}}{{ include "pullpass.fullname" . }}-registries{{- end -}}
 {{- define "pullpass.registryName" -}}{{ include "pullpass.fullname" . }}-registry{{- end -}}
 
 {{- define "pullpass.credentialsNamespace" -}}
@@ -30,6 +31,34 @@
 {{- end -}}
 {{- define "pullpass.trustConfigMap" -}}
 {{- default (printf "%s-trust" (include "pullpass.fullname" .)) .Values.keys.trustConfigMap -}}
+{{- end -}}
+
+{{/* All registries, the default one first, as the file that both processes read (`--registries`). */}}
+{{- define "pullpass.registries" -}}
+{{- $tokens := .Values.accessTokens -}}
+{{- $default := dict
+  "name" "default"
+  "service" $tokens.service
+  "issuer" $tokens.issuer
+  "hosts" .Values.registryHosts
+  "accessTokenLifetimeSeconds" (int $tokens.lifetimeSeconds)
+  "caSecret" (include "pullpass.caSecret" .)
+  "trustConfigMap" (include "pullpass.trustConfigMap" .)
+-}}
+{{- $all := list $default -}}
+{{- /* An upgrade with --reuse-values from a chart that had but one registry knows of no list. */ -}}
+{{- range .Values.registries | default list -}}
+{{- $all = append $all (dict
+  "name" .name
+  "service" .service
+  "issuer" (default $tokens.issuer .issuer)
+  "hosts" .hosts
+  "accessTokenLifetimeSeconds" (int (default $tokens.lifetimeSeconds .lifetimeSeconds))
+  "caSecret" (default (printf "%s-ca-%s" (include "pullpass.fullname" $) .name) .caSecret)
+  "trustConfigMap" (default (printf "%s-trust-%s" (include "pullpass.fullname" $) .name) .trustConfigMap)
+) -}}
+{{- end -}}
+{{- dict "registries" $all | toPrettyJson -}}
 {{- end -}}
 
 {{- define "pullpass.operatorServiceAccount" -}}

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     SCOPE_MAP_FOUND = "ScopeMapFound"
     SCOPE_MAP_NOT_FOUND = "ScopeMapNotFound"
     SCOPE_MAP_INVALID = "ScopeMapInvalid"
+    REGISTRY_NOT_FOUND = "RegistryNotFound"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     SPEC_INVALID = "SpecInvalid"
     PASSWORD_ACTIVE = "PasswordActive"

@@ -15,7 +15,9 @@ CREDENTIAL_RECORD = "credential-record"
 SIGNING_KEY = "signing-key"
 
 SIGNING_SECRET = "pullpass-signing"
-"""The Secret with the signing leaf, in the credentials namespace."""
+"""The Secret with the default registry's signing leaf, in the credentials namespace."""
+DEFAULT_REGISTRY = "default"
+"""The registry that a ScopeMap is for unless it says another."""
 
 TOKEN_UID_LABEL = f"{GROUP}/token-uid"
 """UID of the RegistryToken an object belongs to; a name would not tell a token from its successor."""
@@ -41,6 +43,12 @@ PULL_SECRET_KEY = ".dockerconfigjson"
 def username(namespace: str, name: str) -> str:
     """The login name of a RegistryToken: `<namespace>.<name>`; a namespace has no dot, so it splits at the first."""
     return f"{namespace}.{name}"
+
+
+def of_registry(name: str, registry: str) -> str:
+    """The name of what each registry has its own of: `name` itself for the default one, so that it stays as it is
+    where there is but one."""
+    return name if registry == DEFAULT_REGISTRY else f"{name}-{registry}"
 
 
 _TOKEN = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)/([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?)")

@@ -122,10 +122,13 @@ def definitions() -> dict[str, dict[str, Any]]:
         plural="scopemaps",
         short="sm",
         scope="Cluster",
-        description="A ScopeMap says which actions on which repositories, and whose RegistryTokens may use it.",
+        description=(
+            "A ScopeMap says which actions on which repositories of a registry, and whose RegistryTokens may use it."
+        ),
         spec=structural_schema(ScopeMapSpec),
         status=None,
         columns=[
+            _column("Registry", ".spec.registry"),
             _column("Allowed", ".spec.allowedNamespaces.from"),
             _column("Description", ".spec.description"),
             _AGE,

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from pullpass.api.fields import Model, NamespaceName, rule, rules
+from pullpass.api.fields import LABEL, Model, NamespaceName, rule, rules
+from pullpass.api.names import DEFAULT_REGISTRY
 
 Action = Literal["content/read", "content/write", "content/delete", "metadata/read", "metadata/write"]
 
@@ -147,11 +148,35 @@ class AllowedNamespaces(Model):
     """Which namespaces, with `from: Selector`."""
 
 
+RegistryName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=30,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('^{LABEL}$')",
+                "a registry is named by lower-case letters, digits and dashes, and begins and ends with "
+                "a letter or digit",
+            ),
+            rule(
+                "self == oldSelf",
+                "the registry of a scope map cannot be changed, pull secrets are made for its hosts; "
+                "make another ScopeMap",
+            ),
+        ),
+    ),
+]
+
+
 class ScopeMapSpec(Model):
-    """What the scope map grants, and to whom."""
+    """What the scope map grants, at which registry, and to whom."""
 
     description: Annotated[str | None, Field(max_length=1024)] = None
     """For people: what this map is for."""
+    registry: RegistryName = DEFAULT_REGISTRY
+    """The registry that has the repositories, one of those that pullpass was installed for. The first is named
+    default."""
     rules: Annotated[
         list[Rule],
         Field(

@@ -12,7 +12,10 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 
+from pullpass.api import registries
+from pullpass.api.registries import Registries, RegistriesError
 from pullpass.cli import logs
 
 
@@ -22,12 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(options.log_level, options.log_format)
     run = _operator if options.command == "operator" else _token_server
     try:
-        return run(options)
+        return run(options, registries.load(options.registries))
+    except RegistriesError as error:
+        print(f"pullpass {options.command}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _operator(options: argparse.Namespace) -> int:
+def _operator(options: argparse.Namespace, registries: Registries) -> int:
     from pullpass.controller import process
     from pullpass.controller.settings import Settings
     from pullpass.kube.client import KubeError
@@ -36,12 +42,9 @@ def _operator(options: argparse.Namespace) -> int:
         namespace=options.namespace,
         credentials_namespace=options.credentials_namespace,
         identity=options.identity,
-        registry_hosts=tuple(options.registry_host),
-        service=options.service,
+        registries=registries,
         token_server_service=options.token_server_service,
-        ca_secret=options.ca_secret,
         seed_secret=options.seed_secret,
-        trust_configmap=options.trust_configmap,
         bcrypt_cost=options.bcrypt_cost,
         writes_per_second=options.writes_per_second,
         health_port=options.health_port,
@@ -56,7 +59,7 @@ def _operator(options: argparse.Namespace) -> int:
     return 0
 
 
-def _token_server(options: argparse.Namespace) -> int:
+def _token_server(options: argparse.Namespace, registries: Registries) -> int:
     import uvloop
 
     from pullpass.kube.client import KubeError
@@ -66,10 +69,8 @@ def _token_server(options: argparse.Namespace) -> int:
     try:
         settings = Settings(
             credentials_namespace=options.credentials_namespace,
-            service=options.service,
-            issuer=options.issuer,
+            registries=registries,
             port=options.port,
-            access_token_lifetime=timedelta(seconds=options.access_token_lifetime),
             max_staleness=timedelta(seconds=options.max_staleness) if options.max_staleness else None,
             bcrypt_cost=options.bcrypt_cost,
             trusted_proxies=tuple(options.trusted_proxy),
@@ -91,7 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument
     add("--credentials-namespace", required=True, metavar="NS", help="where the credential records live")
-    add("--service", required=True, help="service name of the registry: the audience of its access tokens")
+    add(
+        "--registries",
+        type=Path,
+        default=os.environ.get("PULLPASS_REGISTRIES"),
+        required="PULLPASS_REGISTRIES" not in os.environ,
+        metavar="FILE",
+        help="JSON file with the registries that pull secrets and access tokens are for ($PULLPASS_REGISTRIES)",
+    )
     add(
         "--bcrypt-cost",
         type=_cost,
@@ -105,19 +113,10 @@ def _parser() -> argparse.ArgumentParser:
 
     operator = commands.add_parser("operator", parents=[common], help="reconcile ScopeMaps and RegistryTokens")
     add = operator.add_argument
-    add("--namespace", required=True, metavar="NS", help="the release's namespace: Lease, CA, trust bundle")
+    add("--namespace", required=True, metavar="NS", help="the release's namespace: Lease, CAs, trust bundles")
     add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="who holds the Lease")
-    add(
-        "--registry-host",
-        action="append",
-        required=True,
-        metavar="HOST",
-        help="registry host as in image names, a key of the pull secrets; may be given again",
-    )
     add("--token-server-service", required=True, metavar="NAME", help="Service of the token servers")
-    add("--ca-secret", default="pullpass-ca", metavar="NAME", help="Secret of the CA (%(default)s)")
     add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
-    add("--trust-configmap", default="pullpass-trust", metavar="NAME", help="ConfigMap that registries mount")
     add(
         "--writes-per-second",
         type=_rate,
@@ -130,15 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
     server = commands.add_parser("token-server", parents=[common], help="answer registries' clients with access tokens")
     add = server.add_argument
-    add("--issuer", required=True, help="issuer of access tokens, as the registry is told")
     add("--port", type=int, default=8080, help="port of the HTTP server (%(default)s)")
-    add(
-        "--access-token-lifetime",
-        type=int,
-        default=300,
-        metavar="SECONDS",
-        help="life of an access token, at least 60 (%(default)s)",
-    )
     add(
         "--max-staleness",
         type=int,

@@ -54,13 +54,13 @@ class TokenServers:
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             yield cls(kube, settings, session)
 
-    async def accept(self, username: str, password: Password) -> None:
-        """Returns once every replica that answers logins has accepted the password, also those that came while the
-        others were asked; there may be none. Raises NotAcceptedError or a KubeError.
+    async def accept(self, username: str, password: Password, service: str) -> None:
+        """Returns once every replica that answers logins has accepted the password for a registry's service, also
+        those that came while the others were asked; there may be none. Raises NotAcceptedError or a KubeError.
         """
         asked: set[_Endpoint] = set()
         while new := await self._endpoints() - asked:
-            logins = [asyncio.create_task(self._ask(endpoint, username, password)) for endpoint in sorted(new)]
+            logins = [asyncio.create_task(self._ask(endpoint, username, password, service)) for endpoint in sorted(new)]
             # To the end, also where one refuses: a login that is still under way would outlive the decision.
             answers = await asyncio.gather(*logins, return_exceptions=True)
             for answer in answers:
@@ -76,18 +76,18 @@ class TokenServers:
         )
         return {endpoint async for slice_ in slices for endpoint in _read(slice_)}
 
-    async def _ask(self, endpoint: "_Endpoint", username: str, password: Password) -> None:
+    async def _ask(self, endpoint: "_Endpoint", username: str, password: Password, service: str) -> None:
         try:
-            await self._login(endpoint.address, username, password)
+            await self._login(endpoint.address, username, password, service)
         except (_UnreachableError, Unavailable):
             if endpoint.ready:
                 raise
 
-    async def _login(self, address: str, username: str, password: Password) -> None:
+    async def _login(self, address: str, username: str, password: Password, service: str) -> None:
         try:
             async with self._session.get(
                 f"http://{address}/token",
-                params={"service": self._settings.service},
+                params={"service": service},
                 headers={"Authorization": aiohttp.encode_basic_auth(username, password.text)},
                 allow_redirects=False,
             ) as response:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from pullpass.access.namespaces import allows
+from pullpass.api.registries import Registry
 from pullpass.api.registrytoken import RegistryTokenSpec, SlotName
 from pullpass.api.scopemap import ScopeMapSpec
 from pullpass.controller.contention import Hold, Matter
@@ -50,6 +51,10 @@ class Facts:
     spec: RegistryTokenSpec | None
     """None where the spec cannot be read."""
     scope_map: ScopeMapSpec | Literal["missing", "invalid"]
+    registry: Registry | None
+    """The one that the scope map is for; None where it is not known, or this release does not have it."""
+    registries: tuple[str, ...]
+    """Names of those that this release has."""
     namespace: Namespace | None
     record: Record
     targets: tuple[Target, ...]
@@ -71,6 +76,11 @@ class Facts:
             and self.namespace is not None
             and allows(self.scope_map.allowed_namespaces, self.token.namespace, self.namespace.labels)
         )
+
+    @property
+    def resolved(self) -> bool:
+        """Whether there is a scope map that may be used, for a registry that is known."""
+        return self.allowed and self.registry is not None
 
 
 @dataclass(frozen=True)
@@ -174,7 +184,7 @@ def _plan(facts: Facts, now: datetime) -> Plan:
     if facts.token.deleting or facts.spec is None:
         return Plan()
     tidy = _tidy(facts)
-    if not facts.spec.enabled or not facts.allowed:
+    if not facts.spec.enabled or not facts.resolved:
         # Nothing is taken away: the last good pull secret stays for the day that access is given back.
         return Plan(tidy, due=_next_end(facts, now))
     entries = _entries(facts)

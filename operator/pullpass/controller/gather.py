@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from pullpass.api import names
+from pullpass.api.registries import Registry
 from pullpass.api.registrytoken import RegistryTokenSpec
 from pullpass.api.scopemap import ScopeMapSpec
 from pullpass.controller import decide as d
@@ -44,10 +45,15 @@ class Gatherer:
         record = stored.record if stored is not None and stored.record is not None else None
         if record is None:
             record = Record(token_uid=token.uid, namespace=token.namespace, name=token.name)
+        scope_map = self._scope_map(spec)
+        registries = self._settings.registries
+        registry = registries.named(scope_map.registry) if isinstance(scope_map, ScopeMapSpec) else None
         return d.Facts(
             token=token,
             spec=spec,
-            scope_map=self._scope_map(spec),
+            scope_map=scope_map,
+            registry=registry,
+            registries=registries.known,
             namespace=mirror.namespaces.get(token.namespace),
             record=record,
             targets=tuple(self._targets(token, spec)) if spec is not None else (),
@@ -58,9 +64,9 @@ class Gatherer:
             ),
             seed=self.seed_id,
             digests={
-                name: pullsecrets.digest(self.content(token, slot))
+                name: pullsecrets.digest(self.content(registry, token, slot))
                 for name, slot in record.slots.items()
-                if slot.seed == self.seed_id
+                if registry is not None and slot.seed == self.seed_id
             },
             holds=self._contention.holds(token.uid, token.generation, self._now()),
         )
@@ -101,7 +107,7 @@ class Gatherer:
         """The password of a slot; right only for a slot of the present seed."""
         return passwords.derive(self._seed, token.uid, slot.nonce, slot.id)
 
-    def content(self, token: Token, slot: Slot) -> str:
-        """What stands in a pull secret with the password of a slot, base64 as in Secret data."""
+    def content(self, registry: Registry, token: Token, slot: Slot) -> str:
+        """What stands in a pull secret for a registry with the password of a slot, base64 as in Secret data."""
         username = names.username(token.namespace, token.name)
-        return pullsecrets.content(self._settings.registry_hosts, username, self.password(token, slot))
+        return pullsecrets.content(registry.hosts, username, self.password(token, slot))

@@ -208,14 +208,14 @@ class Mirror:
         return set(self.tokens_by_target.get(name, ()))
 
     def observe_secret(self, type_: str | None, body: Body, credentials_namespace: str) -> set[Key]:
-        """A Secret with our label: a pull secret, or in the credentials namespace a record or the signing leaf."""
+        """A Secret with our label: a pull secret, or in the credentials namespace a record or a signing leaf."""
         labels = body["metadata"].get("labels") or {}
         component = labels.get(names.COMPONENT_LABEL)
         if body["metadata"]["namespace"] == credentials_namespace:
             if component == names.CREDENTIAL_RECORD and names.TOKEN_UID_LABEL in labels:
                 return self._observe_record(type_, body, labels[names.TOKEN_UID_LABEL])
             if component == names.SIGNING_KEY:
-                return {Key("signing-keys")}
+                return {Key("signing-keys", name=body["metadata"]["name"])}
         return self._observe_pull_secret(type_, body)
 
     def _observe_record(self, type_: str | None, body: Body, token_uid: str) -> set[Key]:

@@ -19,6 +19,7 @@ from functools import partial
 import kopf
 from prometheus_client import start_http_server
 
+from pullpass.api.registries import Registries
 from pullpass.controller import handlers, metrics, signingkeys
 from pullpass.controller.acceptance import TokenServers
 from pullpass.controller.entries import Entries
@@ -41,7 +42,6 @@ KOPF_SECONDS = 10.0
 """How long Kopf may take to end."""
 RESYNC = timedelta(minutes=10)
 """How long a deletion that Kopf's watch has lost goes unnoticed."""
-SIGNING_KEYS = Key("signing-keys")
 
 
 class OperatorEndedError(Exception):
@@ -174,6 +174,11 @@ async def _lead(kube: Kube, office: Office, settings: Settings) -> None:
     )
 
 
+def signing_keys(registries: Registries) -> list[Key]:
+    """One key for each registry, so that trouble with the keys of one does not hold up those of another."""
+    return [Key("signing-keys", name=registry.signing_secret) for registry in registries]
+
+
 async def _work(kube: Kube, office: Office, settings: Settings) -> None:
     mirror = office.mirror
     seed = await _seed(kube, settings)
@@ -186,7 +191,8 @@ async def _work(kube: Kube, office: Office, settings: Settings) -> None:
         tokens = TokenReconciler(kube, mirror, settings, token_servers, entries, seed, wake)
         orphans = Orphans(kube, mirror, settings, entries)
         # Registries and token servers wait for them.
-        queue.add(SIGNING_KEYS, urgent=True)
+        for key in signing_keys(settings.registries):
+            queue.add(key, urgent=True)
         for key in list(mirror.every_key()):
             queue.add(key)
 
@@ -199,7 +205,9 @@ async def _work(kube: Kube, office: Office, settings: Settings) -> None:
             elif key.kind == "orphan":
                 queue.set_due(key, await orphans.sweep(key.name))
             else:
-                queue.set_due(key, await signingkeys.reconcile(kube, settings, datetime.now(UTC)))
+                registry = settings.registries.of_signing_secret(key.name)
+                if registry is not None:  # what registries of former days left behind stays as it is
+                    queue.set_due(key, await signingkeys.reconcile(kube, settings, registry, datetime.now(UTC)))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(settings.workers):

@@ -25,7 +25,8 @@ CLOCK_CHECK = 10.0
 
 
 class Key(NamedTuple):
-    """What is to be looked at: a RegistryToken, the rests of one (by its UID), or the signing keys."""
+    """What is to be looked at: a RegistryToken, the rests of one (by its UID), or the signing keys of a registry (by
+    the name of its leaf's Secret)."""
 
     kind: Literal["token", "orphan", "signing-keys"]
     namespace: str = ""

@@ -153,7 +153,9 @@ class TokenReconciler:
             case d.AwaitAcceptance(slot):
                 await self._confirm_record(facts)
                 username = names.username(token.namespace, token.name)
-                await self._token_servers.accept(username, self._gatherer.password(token, facts.record.slots[slot]))
+                password = self._gatherer.password(token, facts.record.slots[slot])
+                assert facts.registry is not None  # no password is published for one that is not known
+                await self._token_servers.accept(username, password, facts.registry.service)
             case d.WritePullSecret(wanted, slot):
                 if await self._write_pull_secret(facts, wanted, slot, problems):
                     self._did(facts, action, facts.record.slots[slot].id)
@@ -261,7 +263,8 @@ class TokenReconciler:
                 return False
         # After the look at what is there: whoever publishes another password from now on changes one of the two.
         await self._confirm_record(facts)
-        body = wanted.body(self._gatherer.content(facts.token, facts.record.slots[slot]))
+        assert facts.registry is not None
+        body = wanted.body(self._gatherer.content(facts.registry, facts.token, facts.record.slots[slot]))
         if live is not None:
             # The same object is changed in place: to a node, a Secret made anew is a stranger.
             body["metadata"] |= {

@@ -2,29 +2,25 @@
 
 from dataclasses import dataclass
 
+from pullpass.api.registries import Registries
+
 
 @dataclass(frozen=True)
 class Settings:
     """Where the operator keeps things and whom it asks."""
 
     namespace: str
-    """Release namespace: the Lease, CA, seed and trust bundle live here, and the token servers run here."""
+    """Release namespace: the Lease, CAs, seed and trust bundles live here, and the token servers run here."""
     credentials_namespace: str
-    """Namespace of the credential records and the signing leaf, the only one whose Secrets token servers may read."""
+    """Namespace of the credential records and the signing leaves, the only one whose Secrets token servers may read."""
     identity: str
     """Who holds the Lease: the pod's name."""
-    registry_hosts: tuple[str, ...]
-    """Keys of the pull secrets, `host[:port]` as in image names."""
-    service: str
-    """The registry's service name, asked for when a new password is tried on the token servers."""
+    registries: Registries
+    """What pull secrets are for, and whose keys are looked after."""
     token_server_service: str
     """Service whose EndpointSlices name the token servers' replicas."""
-    ca_secret: str = "pullpass-ca"
-    """Secret with the CA's certificate and key (tls.crt, tls.key)."""
     seed_secret: str = "pullpass-seed"
     """Secret with the seed that passwords are derived from."""
-    trust_configmap: str = "pullpass-trust"
-    """ConfigMap with the trust bundle (ca.crt) and the JWKS (jwks.json), for registries to mount."""
     bcrypt_cost: int = 6
     """Cost of new password hashes, as a power of two."""
     workers: int = 8

@@ -1,4 +1,5 @@
-"""Keeps the keys: a CA, the leaf that signs access tokens, what registries trust, and the seed of passwords.
+"""Keeps the keys: for each registry a CA, the leaf that signs access tokens and what it trusts; and the seed of
+passwords.
 
 What is there is used as it is. Only the leaf and the trust ConfigMap are ever written a second time, and only
 where they are ours: the CA may be somebody else's, and a new seed would orphan passwords.
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pullpass.api import names
+from pullpass.api.registries import Registry
 from pullpass.controller.settings import Settings
 from pullpass.kube.client import Conflict, Kube, NotFound
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
@@ -43,15 +45,16 @@ class SigningKeyError(Exception):
     """A key that pullpass cannot use or may not replace: what is wrong, where, and what to do about it."""
 
 
-async def reconcile(kube: Kube, settings: Settings, now: datetime) -> datetime:
-    """Brings CA, leaf and trust ConfigMap in order and returns when to look again.
+async def reconcile(kube: Kube, settings: Settings, registry: Registry, now: datetime) -> datetime:
+    """Brings CA, leaf and trust ConfigMap of a registry in order and returns when to look again.
 
     Writes only what is missing, due or different. Raises SigningKeyError where people have to act, KubeError
     where the API server failed or refused.
     """
-    ca = await _ca(kube, settings, now)
-    leaf = await _leaf(kube, settings, ca, now)
-    await _publish(kube, settings, ca, leaf, now)
+    ca = await _ca(kube, settings, registry, now)
+    await _must_be_its_own(kube, settings, registry, ca)
+    leaf = await _leaf(kube, settings, registry, ca, now)
+    await _publish(kube, settings, registry, ca, leaf, now)
     return min(leaf_due(leaf, ca, now), now + LOOK_AGAIN)
 
 
@@ -69,8 +72,8 @@ async def load_seed(kube: Kube, settings: Settings) -> bytes:
     return seed
 
 
-async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
-    secret = await _get_or_create(kube, settings.namespace, settings.ca_secret, lambda: _files(new_ca(now)), kind=_TLS)
+async def _ca(kube: Kube, settings: Settings, registry: Registry, now: datetime) -> KeyPair:
+    secret = await _get_or_create(kube, settings.namespace, registry.ca_secret, lambda: _files(new_ca(now)), kind=_TLS)
     try:
         ca = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
         check_ca(ca, now)
@@ -78,17 +81,33 @@ async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
         raise SigningKeyError(
             f"{_where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the "
             "Secret and pullpass makes one; then registries must load ConfigMap "
-            f"{settings.trust_configmap} again."
+            f"{registry.trust_config_map} again."
         ) from None
     return ca
 
 
-async def _leaf(kube: Kube, settings: Settings, ca: KeyPair, now: datetime) -> KeyPair:
-    namespace = settings.credentials_namespace
+async def _must_be_its_own(kube: Kube, settings: Settings, registry: Registry, ca: KeyPair) -> None:
+    """Two registries that trust the same key would take each other's tokens, so the later one gets no leaf."""
+    for other in settings.registries:
+        if other.name == registry.name:
+            return
+        try:
+            secret = await kube.get(SECRETS, settings.namespace, other.ca_secret)
+            theirs = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
+        except (NotFound, SigningKeyError, CertificateError):
+            continue  # it cannot sign either
+        if theirs.certificate.public_key() == ca.certificate.public_key():
+            raise SigningKeyError(
+                f"Secret {settings.namespace}/{registry.ca_secret} of registry {registry.name} has the same key as "
+                f"{_where(secret)} of registry {other.name}: each would take access tokens for the other. "
+                "Put another CA there, or delete the Secret and pullpass makes one."
+            )
+
+
+async def _leaf(kube: Kube, settings: Settings, registry: Registry, ca: KeyPair, now: datetime) -> KeyPair:
+    namespace, name = settings.credentials_namespace, registry.signing_secret
     labels = {names.COMPONENT_LABEL: names.SIGNING_KEY}
-    secret = await _get_or_create(
-        kube, namespace, names.SIGNING_SECRET, lambda: _files(new_leaf(ca, now)), kind=_TLS, labels=labels
-    )
+    secret = await _get_or_create(kube, namespace, name, lambda: _files(new_leaf(ca, now)), kind=_TLS, labels=labels)
     try:
         leaf = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
         if leaf_due(leaf, ca, now) > now:
@@ -96,23 +115,25 @@ async def _leaf(kube: Kube, settings: Settings, ca: KeyPair, now: datetime) -> K
         why = "it is due, or of another CA"
     except (CertificateError, SigningKeyError):
         why = "it could not be read"
-    _must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {names.SIGNING_SECRET}.")
+    _must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {name}.")
     leaf = new_leaf(ca, now)
     # With the version that was judged: if it changed meanwhile, the next attempt judges it anew.
-    await kube.replace(SECRETS, namespace, names.SIGNING_SECRET, {**secret, "data": _encoded(_files(leaf))})
+    await kube.replace(SECRETS, namespace, name, {**secret, "data": _encoded(_files(leaf))})
     logger.info("%s has a new signing key until %s: %s", _where(secret), leaf.not_after.isoformat(), why)
     return leaf
 
 
-async def _publish(kube: Kube, settings: Settings, ca: KeyPair, leaf: KeyPair, now: datetime) -> None:
-    namespace, name = settings.namespace, settings.trust_configmap
+async def _publish(
+    kube: Kube, settings: Settings, registry: Registry, ca: KeyPair, leaf: KeyPair, now: datetime
+) -> None:
+    namespace, name = settings.namespace, registry.trust_config_map
     published: dict[str, str] = {}
     try:
         there = await kube.get(CONFIG_MAPS, namespace, name)
     except NotFound:
         pass
     else:
-        _must_be_ours(there, "Delete it, or choose another name with --trust-configmap.")
+        _must_be_ours(there, f"Delete it, or choose another trustConfigMap for registry {registry.name}.")
         published = there.get("data") or {}
     data = trust.contents(ca, leaf, published, now)
     if published == data:
@@ -125,7 +146,7 @@ async def _publish(kube: Kube, settings: Settings, ca: KeyPair, leaf: KeyPair, n
     }
     await kube.apply(CONFIG_MAPS, namespace, name, body)
     if published.get(trust.BUNDLE_KEY) != data[trust.BUNDLE_KEY]:
-        logger.info("ConfigMap %s/%s has a new CA: registries must load it", namespace, name)
+        logger.info("ConfigMap %s/%s has a new CA: registry %s must load it", namespace, name, registry.name)
 
 
 async def _get_or_create(

@@ -9,6 +9,7 @@ from pullpass.api import conditions as c
 from pullpass.api import names
 from pullpass.api.conditions import Finding, Reason
 from pullpass.api.registrytoken import SLOTS
+from pullpass.api.scopemap import ScopeMapSpec
 from pullpass.api.times import format_time
 from pullpass.controller.contention import Matter
 from pullpass.controller.decide import Facts, Plan
@@ -16,6 +17,7 @@ from pullpass.credentials.rotation import state_of
 
 _HEALS = {
     Reason.SCOPE_MAP_NOT_FOUND,
+    Reason.REGISTRY_NOT_FOUND,
     Reason.NAMESPACE_NOT_FOUND,
     Reason.SERVICE_ACCOUNT_NOT_FOUND,
     Reason.WAITING_FOR_TOKEN_SERVER,
@@ -155,7 +157,23 @@ def _scope_map(facts: Facts) -> Finding:
             f"ScopeMap {name} may not be used from namespace {facts.token.namespace}; "
             "ask its owner to allow it in spec.allowedNamespaces",
         )
+    if facts.registry is None:
+        assert isinstance(facts.scope_map, ScopeMapSpec)
+        return finding(
+            "False",
+            Reason.REGISTRY_NOT_FOUND,
+            f"ScopeMap {name} is for registry {facts.scope_map.registry}, and pullpass has {_those(facts.registries)}; "
+            "have that registry added to it, or name a ScopeMap for one that it has",
+        )
     return finding("True", Reason.SCOPE_MAP_FOUND, f"ScopeMap {name} may be used from this namespace")
+
+
+def _those(registries: Sequence[str]) -> str:
+    if len(registries) == 1:
+        return f"only {registries[0]}"
+    shown = registries[:_SHOWN]
+    more = f" and {len(registries) - _SHOWN} more" if len(registries) > _SHOWN else ""
+    return f"the registries {', '.join(shown)}{more}"
 
 
 def _password(facts: Facts, plan: Plan, waiting: str | None, now: datetime) -> Finding:

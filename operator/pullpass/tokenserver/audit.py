@@ -19,6 +19,7 @@ from typing import Any
 
 from pullpass.access.grants import Access, scope_text
 from pullpass.access.scopes import Scope
+from pullpass.api.registries import Registry
 from pullpass.tokenserver.errors import TokenRequestError, UnauthenticatedError
 
 log = logging.getLogger("pullpass.audit")
@@ -35,10 +36,9 @@ _USER = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9.-]{1,253}")
 
 
 class Audit:
-    """The audit log of one service."""
+    """The audit log."""
 
-    def __init__(self, service: str) -> None:
-        self._service = service
+    def __init__(self) -> None:
         self._written = 0
         self._refused: Counter[str] = Counter()
         self._left_out: Counter[str | None] = Counter()
@@ -49,6 +49,7 @@ class Audit:
 
     def granted(
         self,
+        registry: Registry,
         user: str,
         remote: str,
         client: str,
@@ -60,7 +61,7 @@ class Audit:
         """An access token was issued. Returns the line, for `repeated`; an empty one if none is written."""
         if not log.isEnabledFor(logging.INFO):
             return ""
-        line = self._line("granted", user, remote, client, asked)
+        line = self._line("granted", registry, user, remote, client, asked)
         line |= {"granted": scope_text(access), "password": password, "jti": token_id}
         text = json.dumps(line)
         log.info(text)
@@ -74,6 +75,7 @@ class Audit:
 
     def refused(
         self,
+        registry: Registry | None,
         user: str | None,
         remote: str,
         client: str,
@@ -81,7 +83,7 @@ class Audit:
         error: TokenRequestError,
         password: str | None,
     ) -> None:
-        """No access token was issued."""
+        """No access token was issued. The registry is None where the request does not say which, or cannot be read."""
         if not log.isEnabledFor(logging.INFO):
             return
         self._put_together()
@@ -93,19 +95,26 @@ class Audit:
         self._written += 1
         self._refused[remote] += 1
         shown = user if user is not None and _USER.fullmatch(user) else None
-        line = self._line("refused", shown, remote, client, asked)
+        line = self._line("refused", registry, shown, remote, client, asked)
         reason = error.reason if isinstance(error, UnauthenticatedError) else str(error)
         log.info(json.dumps(line | {"password": password, "outcome": error.outcome, "reason": reason}))
 
     def _line(
-        self, decision: str, user: str | None, remote: str, client: str, asked: Iterable[Scope]
+        self,
+        decision: str,
+        registry: Registry | None,
+        user: str | None,
+        remote: str,
+        client: str,
+        asked: Iterable[Scope],
     ) -> dict[str, Any]:
         return {
             "decision": decision,
             "user": user,
             "remote": remote,
             "client": client[:CLIENT_LENGTH],
-            "service": self._service,
+            "registry": registry.name if registry is not None else None,
+            "service": registry.service if registry is not None else None,
             "asked": " ".join(map(str, asked)),
         }
 

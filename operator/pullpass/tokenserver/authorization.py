@@ -9,9 +9,9 @@ from pullpass.tokenserver.errors import UnauthenticatedError
 from pullpass.tokenserver.mirror import Mirror
 
 
-def authorize(mirror: Mirror, identity: Identity, now: datetime) -> Rights:
-    """The rights of a token at this moment. Raises UnauthenticatedError, with the reason, for one that is
-    dead."""
+def authorize(mirror: Mirror, identity: Identity, registry: str, now: datetime) -> Rights:
+    """The rights of a token at this moment, at the registry of that name. Raises UnauthenticatedError, with the reason,
+    for one that is dead, or for another registry."""
     token, slot = identity.token, identity.slot
     if slot.ends_at is not None and now >= slot.ends_at:
         raise UnauthenticatedError("password has ended")
@@ -27,6 +27,8 @@ def authorize(mirror: Mirror, identity: Identity, now: datetime) -> Rights:
     scope_map = mirror.scope_maps.get(token.scope_map)
     if scope_map is None:
         raise UnauthenticatedError("scope map is missing or unreadable")
+    if scope_map.registry != registry:
+        raise UnauthenticatedError("scope map is for another registry")
     if not allows(scope_map.allowed, token.namespace, labels):
         raise UnauthenticatedError("namespace is not allowed to use the scope map")
     return scope_map.rights

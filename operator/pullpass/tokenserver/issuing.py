@@ -3,9 +3,10 @@ OAuth2 page)."""
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pullpass.access.grants import Access, scope_text
+from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
 from pullpass.signing.tokens import Signer, access_claims, new_token_id
 from pullpass.tokenserver.errors import UnavailableError
@@ -21,11 +22,9 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Issues for one service."""
+    """Issues for one registry."""
 
-    issuer: str
-    service: str
-    lifetime: timedelta
+    registry: Registry
 
     def issue(
         self,
@@ -46,12 +45,12 @@ class Issuer:
             raise UnavailableError("the signing certificate has expired")
         token_id = new_token_id()
         claims = access_claims(
-            issuer=self.issuer,
-            service=self.service,
+            issuer=self.registry.issuer,
+            service=self.registry.service,
             subject=subject,
             access=access,
             now=now,
-            lifetime=self.lifetime,
+            lifetime=self.registry.access_token_lifetime,
             # A registry checks the certificate each time, so a token cannot outlive it anyway.
             not_after=signer.not_after if ends_at is None else min(ends_at, signer.not_after),
             token_id=token_id,

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pullpass.api.registries import Registry
 from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.checks import Checks
@@ -20,6 +21,8 @@ from pullpass.tokenserver.repeats import Repeats
 PREFIX = "pullpass_token_server_"
 OUTCOMES = ("granted", "reduced", "unauthorized", "limited", "invalid", "unavailable", "busy", "error")
 """`reduced`: a token was issued with less than was asked for, or nothing."""
+NO_REGISTRY = "-"
+"""In place of a registry's name: the request does not say which, or cannot be read."""
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -138,12 +141,12 @@ class _State(Collector):
                 "CredentialRecord": len(self._mirror.credentials),
             },
         )
-        if self._mirror.signer is not None:
-            yield GaugeMetricFamily(
-                f"{PREFIX}signing_certificate_not_after_seconds",
-                "End of the signing certificate, in seconds since 1970",
-                value=self._mirror.signer.not_after.timestamp(),
-            )
+        yield _by(
+            "signing_certificate_not_after_seconds",
+            "End of the signing certificate, in seconds since 1970; none of a registry that has none",
+            "registry",
+            {name: signer.not_after.timestamp() for name, signer in self._mirror.signers.items()},
+        )
 
 
 def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
@@ -156,12 +159,15 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric
 class Metrics:
     """The metrics of one token server, in a registry of their own."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, registries: Iterable[str]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_State(parts))
-        requests = Counter(f"{PREFIX}requests", "Token requests", ["method", "outcome"], registry=self._registry)
+        requests = Counter(
+            f"{PREFIX}requests", "Token requests", ["method", "outcome", "registry"], registry=self._registry
+        )
         self._requests = {
-            (method, outcome): requests.labels(method, outcome)
+            (method, outcome, registry): requests.labels(method, outcome, registry)
+            for registry in (*registries, NO_REGISTRY)
             for method in ("GET", "POST", "other")
             for outcome in OUTCOMES
         }
@@ -174,9 +180,10 @@ class Metrics:
         build = Gauge(f"{PREFIX}build_info", "Always 1", ["version"], registry=self._registry)
         build.labels(_version()).set(1)
 
-    def answered(self, method: str, outcome: str, seconds: float) -> None:
+    def answered(self, method: str, outcome: str, registry: Registry | None, seconds: float) -> None:
         """Counts one token request."""
-        self._requests[method if method in ("GET", "POST") else "other", outcome].inc()
+        name = registry.name if registry is not None else NO_REGISTRY
+        self._requests[method if method in ("GET", "POST") else "other", outcome, name].inc()
         self._seconds.observe(seconds)
 
     def text(self) -> bytes:

@@ -6,6 +6,7 @@ are left out, which means refused: the decision never guesses.
 
 import base64
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 from pullpass.access.repositories import Rights
 from pullpass.api import names
+from pullpass.api.registries import Registries, Registry
 from pullpass.api.scopemap import AllowedNamespaces, ScopeMapSpec
 from pullpass.api.times import parse_time
 from pullpass.credentials.record import Record
@@ -43,6 +45,8 @@ class Token:
 class ScopeMap:
     """A ScopeMap, compiled."""
 
+    registry: str
+    """Name of the registry that it is for; it need not be one of ours."""
     rights: Rights
     allowed: AllowedNamespaces
 
@@ -71,11 +75,13 @@ class Credential:
 class Mirror:
     """The current state. The four `on_…` methods take watch events and never raise."""
 
-    def __init__(self) -> None:
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
         self.generation = 0
         """Goes up with each event, so that an equal number means an equal state."""
-        self.signer: Signer | None = None
-        """The newest readable signing leaf; kept when its Secret goes, as pulls must not stop for that."""
+        self.signers: dict[str, Signer] = {}
+        """The newest readable signing leaf of each registry; kept when its Secret goes, as pulls must not stop for
+        that."""
         self.tokens: dict[str, Token] = {}
         """By user name."""
         self.scope_maps: dict[str, ScopeMap] = {}
@@ -117,7 +123,9 @@ class Mirror:
             return
         try:
             spec = ScopeMapSpec.model_validate(obj["spec"])
-            self.scope_maps[name] = ScopeMap(Rights.of(spec), self._shared(spec.allowed_namespaces))
+            self.scope_maps[name] = ScopeMap(
+                sys.intern(spec.registry), Rights.of(spec), self._shared(spec.allowed_namespaces)
+            )
         except (KeyError, TypeError, ValueError):
             self.scope_maps.pop(name, None)
             log.warning("ScopeMap %s cannot be read; its tokens are refused", name)
@@ -132,13 +140,14 @@ class Mirror:
             self.namespaces[metadata["name"]] = dict(metadata.get("labels") or {})
 
     def on_secret(self, type_: str, obj: Object) -> None:
-        """Takes an event of a Secret of the credentials namespace: a credential record or the signing
+        """Takes an event of a Secret of the credentials namespace: a credential record or a registry's signing
         leaf."""
         self.generation += 1
         name = obj["metadata"]["name"]
-        if name == names.SIGNING_SECRET:
+        registry = self._registries.of_signing_secret(name)
+        if registry is not None:
             if type_ != "DELETED":
-                self._take_signer(obj)
+                self._take_signer(registry, obj)
             return
         if type_ == "DELETED":
             self.credentials.pop(name, None)
@@ -151,12 +160,16 @@ class Mirror:
             self.credentials.pop(name, None)
             log.warning("credential record %s cannot be read; its token is refused", name)
 
-    def _take_signer(self, obj: Object) -> None:
+    def _take_signer(self, registry: Registry, obj: Object) -> None:
         try:
             data = obj["data"]
-            self.signer = Signer(key_pem=base64.b64decode(data["tls.key"]), chain_pem=base64.b64decode(data["tls.crt"]))
+            self.signers[registry.name] = Signer(
+                key_pem=base64.b64decode(data["tls.key"]), chain_pem=base64.b64decode(data["tls.crt"])
+            )
         except (KeyError, TypeError, ValueError) as error:
-            log.error("the signing leaf in Secret %s cannot be used (%s)", names.SIGNING_SECRET, type(error).__name__)
+            log.error(
+                "the signing leaf in Secret %s cannot be used (%s)", registry.signing_secret, type(error).__name__
+            )
 
     def _shared(self, allowed: AllowedNamespaces) -> AllowedNamespaces:
         # Thousands of scope maps are allowed to the same few sets of namespaces.

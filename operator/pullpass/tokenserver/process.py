@@ -56,7 +56,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
-    mirror = Mirror()
+    mirror = Mirror(settings.registries)
     async with Kube.connect(settings.kubeconfig) as kube:
         followed = reflectors(kube, mirror, settings.credentials_namespace)
         heartbeat = Heartbeat(lambda: _doubt(followed))
@@ -109,10 +109,10 @@ async def _announce(followed: list[Reflector], mirror: Mirror) -> None:
     for reflector in followed:
         await reflector.synced.wait()
     log.info(
-        "in sync after %.1f s: %d tokens, %d scope maps, %d credential records; signing leaf %s",
+        "in sync after %.1f s: %d tokens, %d scope maps, %d credential records; signing leaves of %s",
         time.monotonic() - begun,
         len(mirror.tokens),
         len(mirror.scope_maps),
         len(mirror.credentials),
-        "loaded" if mirror.signer is not None else "not there yet",
+        ", ".join(mirror.signers) or "no registry yet",
     )

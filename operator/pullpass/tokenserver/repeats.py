@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pullpass.api.registries import Registry
+
 MOST = 4096
 """Answers kept of one second, about 1.5 KiB each."""
 
@@ -22,6 +24,8 @@ class Answer:
     body: bytes = field(repr=False)
     line: str = ""
     """Its line in the audit log."""
+    registry: Registry | None = None
+    """The registry that it is for."""
 
 
 class Repeats:

@@ -13,12 +13,16 @@ from urllib.parse import parse_qsl
 
 from pullpass.access import scopes
 from pullpass.access.scopes import Scope, ScopeError
+from pullpass.api.registries import Registries, Registry
 from pullpass.tokenserver.errors import (
     InvalidRequestError,
     InvalidScopeError,
     UnauthenticatedError,
     UnsupportedGrantError,
 )
+
+Fields = dict[str, list[str]]
+"""Parameters by name, with all values of each."""
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS = 64
@@ -58,54 +62,56 @@ class RawRequest:
         body = self.body.decode("latin-1")
         return (self.method, self.query, body, self.content_type, self.remote, self.client, *self.authorization)
 
-    def read(self, service: str) -> TokenRequest:
-        """Reads it as a GET or a POST; raises as read_get and read_post."""
-        if self.method == "POST":
-            return read_post(self.body, self.content_type, self.authorization, service=service)
-        return read_get(self.query, self.authorization, service=service)
+    def fields(self) -> Fields:
+        """The parameters of a GET, or those of a POST's form. Raises InvalidRequestError."""
+        if self.method != "POST":
+            return _fields(self.query)
+        if self.content_type and self.content_type.partition(";")[0].strip().lower() != FORM:
+            raise InvalidRequestError(f"the body of a token request is {FORM}")
+        try:
+            return _fields(self.body.decode("ascii"))
+        except UnicodeDecodeError:
+            raise InvalidRequestError("the body is not a form: bytes beyond ASCII must be percent-encoded") from None
+
+    def read(self, fields: Fields) -> TokenRequest:
+        """Reads the rest of it, given its parameters.
+
+        A form's credentials go before the header's. Raises InvalidRequestError, InvalidScopeError,
+        UnsupportedGrantError, and UnauthenticatedError for credentials that cannot be decoded.
+        """
+        asked = _scopes(fields)
+        credentials = _form(fields) if self.method == "POST" else None
+        return _request(asked, credentials or _basic(self.authorization), fields)
 
 
-def read_get(query: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
-    """Reads a GET from its raw query string and all its Authorization headers.
+def registry_of(fields: Fields, registries: Registries) -> Registry:
+    """The registry whose service is asked for; a client that names none means the default one. Raises
+    InvalidRequestError."""
+    named: Registry | None = None
+    for service in filter(None, fields.get("service", ())):
+        registry = registries.of_service(service)
+        if registry is None:
+            shown = ascii(service if len(service) <= 64 else service[:64] + "...")
+            ours = ", ".join(repr(ours.service) for ours in registries)
+            raise InvalidRequestError(f"no tokens are issued for the service {shown}, only for {ours}")
+        if named not in (None, registry):
+            raise InvalidRequestError("a request is for one service, and this one names two")
+        named = registry
+    return named or registries.default
 
-    Raises InvalidRequestError, InvalidScopeError, and UnauthenticatedError for credentials that cannot be
-    decoded.
-    """
-    fields = _fields(query)
-    _check_service(fields, service)
-    asked = _scopes(fields)
-    credentials = _basic(authorization)
-    return _request(asked, credentials, fields)
 
-
-def read_post(body: bytes, content_type: str, authorization: Sequence[str], *, service: str) -> TokenRequest:
-    """Reads a POST from its body, Content-Type and all its Authorization headers.
-
-    The form's credentials go before the header's. Raises as read_get, and UnsupportedGrantError.
-    """
-    if content_type and content_type.partition(";")[0].strip().lower() != FORM:
-        raise InvalidRequestError(f"the body of a token request is {FORM}")
-    try:
-        fields = _fields(body.decode("ascii"))
-    except UnicodeDecodeError:
-        raise InvalidRequestError("the body is not a form: bytes beyond ASCII must be percent-encoded") from None
-    _check_service(fields, service)
-    asked = _scopes(fields)
+def _form(fields: Fields) -> tuple[str, str] | None:
     grant = _single(fields, "grant_type")
     if grant == "refresh_token":
         # Not 400: no such token was ever issued here, and clients then ask for the password again.
         raise UnauthenticatedError("refresh token")
     if grant != "password":
         raise UnsupportedGrantError("grant_type must be password")
-    credentials: tuple[str, str] | None = _single(fields, "username"), _single(fields, "password")
-    if credentials == ("", ""):
-        credentials = _basic(authorization)
-    return _request(asked, credentials, fields)
+    credentials = _single(fields, "username"), _single(fields, "password")
+    return credentials if credentials != ("", "") else None
 
 
-def _request(
-    asked: tuple[Scope, ...], credentials: tuple[str, str] | None, fields: dict[str, list[str]]
-) -> TokenRequest:
+def _request(asked: tuple[Scope, ...], credentials: tuple[str, str] | None, fields: Fields) -> TokenRequest:
     if credentials is None or credentials == ("", ""):
         return TokenRequest(asked, None)
     username, password = credentials
@@ -116,33 +122,25 @@ def _request(
     return TokenRequest(asked, username, password)
 
 
-def _fields(text: str) -> dict[str, list[str]]:
+def _fields(text: str) -> Fields:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS)
     except ValueError:
         raise InvalidRequestError(f"more than {FIELDS} parameters in one request") from None
-    fields: dict[str, list[str]] = {}
+    fields: Fields = {}
     for key, value in pairs:
         fields.setdefault(key, []).append(value)
     return fields
 
 
-def _single(fields: dict[str, list[str]], key: str) -> str:
+def _single(fields: Fields, key: str) -> str:
     values = fields.get(key, [""])
     if len(values) > 1:
         raise InvalidRequestError(f"{key} stands more than once in the request")
     return values[0]
 
 
-def _check_service(fields: dict[str, list[str]], service: str) -> None:
-    """Tokens are for our one service; a client that names none means it."""
-    for asked in fields.get("service", ()):
-        if asked not in ("", service):
-            shown = ascii(asked if len(asked) <= 64 else asked[:64] + "...")
-            raise InvalidRequestError(f"no tokens are issued for the service {shown}, only for {service!r}")
-
-
-def _scopes(fields: dict[str, list[str]]) -> tuple[Scope, ...]:
+def _scopes(fields: Fields) -> tuple[Scope, ...]:
     values: Iterable[str] = fields.get("scope", ())
     try:
         return scopes.parse(values)

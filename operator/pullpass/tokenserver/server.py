@@ -11,7 +11,9 @@ from aiohttp import HttpVersion11, web
 from pullpass.access.actions import ANY
 from pullpass.access.grants import Access, grant
 from pullpass.access.scopes import Scope
+from pullpass.api.registries import Registry
 from pullpass.credentials import hashing, password
+from pullpass.signing.tokens import Signer
 from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
@@ -33,7 +35,7 @@ from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.metrics import Metrics, Parts
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.repeats import Answer, Repeats
-from pullpass.tokenserver.request import RawRequest, TokenRequest
+from pullpass.tokenserver.request import RawRequest, TokenRequest, registry_of
 from pullpass.tokenserver.senders import FORWARDED, Proxies
 from pullpass.tokenserver.settings import Settings
 
@@ -73,15 +75,16 @@ class TokenServer:
         self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
         self.limits = Limits(monotonic)
         self.connections = Connections()
-        self.audit = Audit(settings.service)
+        self.audit = Audit()
         self.authenticator = Authenticator(mirror, self.checks, self.limits)
         self._proxies = Proxies(settings.trusted_proxies)
-        self._issuer = Issuer(settings.issuer, settings.service, settings.access_token_lifetime)
+        self._issuers = {registry.name: Issuer(registry) for registry in settings.registries}
         self._repeats = Repeats()
         self._metrics = Metrics(
             Parts(
                 mirror, self.checks, self.authenticator, self.limits, self._repeats, self.audit, self.connections, age
-            )
+            ),
+            settings.registries.known,
         )
         self._draining = False
 
@@ -102,14 +105,15 @@ class TokenServer:
         self._draining = True
 
     def why_unready(self) -> str | None:
-        """Why no token can be issued at this moment, None when one can."""
+        """Why no token can be issued at this moment, None when one can, be it for one registry only: trouble with the
+        key of one must not stop pulls from the others."""
         age = self._age()
         if age == float("inf"):
             return "not everything was heard from the API server yet"
         limit = self._settings.max_staleness
         if limit is not None and age > limit.total_seconds():
             return f"the API server was last heard {int(age)} s ago, longer than allowed"
-        if self._mirror.signer is None:
+        if not self._mirror.signers:
             return "there is no signing leaf yet"
         return None
 
@@ -117,19 +121,23 @@ class TokenServer:
         begun = time.perf_counter()
         oauth = http.method == "POST"
         asked: TokenRequest | None = None
+        registry: Registry | None = None
         try:
             raw = await self._receive(http)
             key = self._repeats.key(raw.parts())
             answer = self._repeated(key)
             if answer is None:
-                asked = raw.read(self._settings.service)
-                answer = await self._decide(raw, asked, key)
+                fields = raw.fields()
+                registry = registry_of(fields, self._settings.registries)
+                asked = raw.read(fields)
+                answer = await self._decide(raw, registry, asked, key)
             else:
+                registry = answer.registry
                 self.audit.repeated(answer.line)
             outcome = answer.outcome
             response = web.Response(body=answer.body, content_type="application/json", headers=NO_STORE)
         except TokenRequestError as error:
-            self._note(http, asked, error)
+            self._note(http, registry, asked, error)
             outcome, response = error.outcome, _refuse(error, oauth=oauth)
         except Exception:
             log.exception("a token request failed")
@@ -137,7 +145,7 @@ class TokenServer:
             outcome, response = failure.outcome, _refuse(failure, oauth=oauth)
         if self._draining:
             response.force_close()
-        self._metrics.answered(http.method, outcome, time.perf_counter() - begun)
+        self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
         return response
 
     def _repeated(self, key: bytes) -> Answer | None:
@@ -147,18 +155,17 @@ class TokenServer:
         second = int(self._clock().timestamp())
         return self._repeats.find(key, second, self._mirror.generation)
 
-    async def _decide(self, raw: RawRequest, asked: TokenRequest, key: bytes) -> Answer:
+    async def _decide(self, raw: RawRequest, registry: Registry, asked: TokenRequest, key: bytes) -> Answer:
+        self._signer(registry)  # where there is none, that is the answer, whoever asks
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
         identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
         # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
-        now, generation, signer = self._clock(), self._mirror.generation, self._mirror.signer
-        rights = authorize(self._mirror, identity, now)
+        now, generation = self._clock(), self._mirror.generation
+        rights = authorize(self._mirror, identity, registry.name, now)
         access = grant(asked.scopes, rights)
-        if signer is None:
-            raise UnavailableError("there is no signing leaf yet")
-        issued = self._issuer.issue(
-            signer,
+        issued = self._issuers[registry.name].issue(
+            self._signer(registry),
             asked.username,
             access,
             now,
@@ -166,15 +173,32 @@ class TokenServer:
             oauth=raw.method == "POST",
         )
         line = self.audit.granted(
-            asked.username, raw.remote, raw.client, asked.scopes, access, identity.slot.id, issued.token_id
+            registry,
+            asked.username,
+            raw.remote,
+            raw.client,
+            asked.scopes,
+            access,
+            identity.slot.id,
+            issued.token_id,
         )
-        answer = Answer("granted" if _in_full(asked.scopes, access) else "reduced", issued.body, line)
+        outcome = "granted" if _in_full(asked.scopes, access) else "reduced"
+        answer = Answer(outcome, issued.body, line, registry)
         self._repeats.keep(key, int(now.timestamp()), generation, answer)
         return answer
 
-    def _note(self, http: web.Request, asked: TokenRequest | None, error: TokenRequestError) -> None:
+    def _signer(self, registry: Registry) -> Signer:
+        signer = self._mirror.signers.get(registry.name)
+        if signer is None:
+            raise UnavailableError(f"there is no signing leaf of registry {registry.name} yet")
+        return signer
+
+    def _note(
+        self, http: web.Request, registry: Registry | None, asked: TokenRequest | None, error: TokenRequestError
+    ) -> None:
         parsed = password.parse(asked.password) if asked is not None else None
         self.audit.refused(
+            registry,
             asked.username if asked is not None else None,
             self._sender(http),
             http.headers.get("User-Agent", ""),

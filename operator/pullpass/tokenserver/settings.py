@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 
+from pullpass.api.registries import Registries
 from pullpass.credentials.hashing import DEFAULT_COST, MAXIMUM_COST
-
-SHORTEST_LIFETIME = timedelta(seconds=60)
-"""The registry token specification lets no client count on less."""
 
 
 @dataclass(frozen=True)
@@ -15,17 +13,13 @@ class Settings:
     """What the token server issues, and from what."""
 
     credentials_namespace: str
-    """Namespace of the credential records and the signing leaf."""
-    service: str
-    """The registry's service name: what clients ask for, and the audience of each access token."""
-    issuer: str
-    """Issuer of the access tokens, as registries have it in their configuration."""
+    """Namespace of the credential records and the signing leaves."""
+    registries: Registries
+    """Whom access tokens are for."""
     host: str = ""
     """Address to listen on; empty for all."""
     port: int = 8080
     """Port of everything: tokens, health and metrics."""
-    access_token_lifetime: timedelta = timedelta(seconds=300)
-    """Life of an access token, at least a minute. What was issued cannot be called back, so short is safe."""
     max_staleness: timedelta | None = None
     """Answer 503 once the API server has been silent for longer. None: go on answering from memory for ever.
     Below two minutes it would strike in normal operation: a quiet API is heard about once a minute."""
@@ -40,9 +34,5 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises ValueError for what could not work."""
-        if self.access_token_lifetime < SHORTEST_LIFETIME:
-            raise ValueError("an access token lives at least 60 seconds")
         if not 4 <= self.bcrypt_cost <= MAXIMUM_COST:
             raise ValueError(f"the bcrypt cost is between 4 and {MAXIMUM_COST}")
-        if not self.service or not self.issuer:
-            raise ValueError("service and issuer must not be empty")

@@ -20,9 +20,10 @@ from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
 from tests.cluster import ports
+from tests.registries import ONE
 
-ISSUER = "pullpass"
-SERVICE = "registry"
+ISSUER = ONE.default.issuer
+SERVICE = ONE.default.service
 NAMESPACE = "web"
 PUBLISHER = "publisher"
 """A token with every right everywhere."""
@@ -48,7 +49,7 @@ class Realm:
         self.port = ports.free()
         self.host = f"localhost:{self.port}"
         self.url = f"http://{self.host}/token"
-        self._mirror = Mirror()
+        self._mirror = Mirror(ONE)
         self._logins: dict[str, Login] = {}
         self._mirror.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
         self._mirror.on_namespace("ADDED", {"metadata": {"name": NAMESPACE, "uid": "namespace"}})
@@ -80,7 +81,7 @@ class Realm:
             loop.close()
 
     async def _listen(self) -> web.AppRunner:
-        settings = Settings("credentials", SERVICE, ISSUER, bcrypt_cost=_COST)
+        settings = Settings("credentials", ONE, bcrypt_cost=_COST)
         server = TokenServer(settings, self._mirror, age=lambda: 0.0)
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
         await runner.setup()

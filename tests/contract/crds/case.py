@@ -29,6 +29,7 @@ NAME = (
     "a name consists of lower-case letters, digits, dashes and dots, and each part between dots begins and ends "
     "with a letter or digit"
 )
+REGISTRY = "a registry is named by lower-case letters, digits and dashes, and begins and ends with a letter or digit"
 REPOSITORY = (
     "a repository is a lower-case name such as team/app, a prefix ending in /* such as team/*, or * alone; "
     "a * anywhere else is not supported"

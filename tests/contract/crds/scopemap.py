@@ -11,6 +11,7 @@ from .case import (
     LABEL_VALUE,
     MAP,
     NAMESPACE,
+    REGISTRY,
     REPOSITORY,
     REQUIRED,
     TOO_MANY,
@@ -24,6 +25,7 @@ from .case import (
 
 def scope_map_cases() -> Iterator[Case]:
     """Every constraint of the ScopeMap."""
+    yield from _registry()
     yield from _grants()
     yield from _allowed_namespaces()
     yield from _match_labels()
@@ -32,6 +34,10 @@ def scope_map_cases() -> Iterator[Case]:
 
 def case(constraint: str, at: str, good: Any, bad: Any, sentence: str, **more: Any) -> Case:
     return Case("ScopeMap", constraint, f"spec.{at}", good, bad, sentence, **more)
+
+
+def _registry() -> Iterator[Case]:
+    yield from string_cases("ScopeMap", "spec.registry", "spec.registry", 30, "a-1", "a.b", REGISTRY)
 
 
 def _grants() -> Iterator[Case]:

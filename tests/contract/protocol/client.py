@@ -18,6 +18,7 @@ from yarl import URL
 from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
+from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World, password
 
 USER = "web.reader"
@@ -32,7 +33,7 @@ READ = [{"type": "repository", "name": "demo/nginx", "actions": ["pull", "metada
 ALL = ["content/read", "content/write", "content/delete", "metadata/read", "metadata/write"]
 FORM = "application/x-www-form-urlencoded"
 
-SETTINGS = Settings("credentials", "registry", "pullpass", bcrypt_cost=COST, max_staleness=timedelta(minutes=10))
+SETTINGS = Settings("credentials", TWO, bcrypt_cost=COST, max_staleness=timedelta(minutes=10))
 
 
 @dataclass

@@ -29,7 +29,7 @@ async def test_a_mirror_that_is_incomplete_or_too_old_answers_nothing(client: Cl
 
 
 async def test_without_a_signing_leaf_it_is_not_ready(client: Client) -> None:
-    client.world.mirror.signer = None
+    client.world.mirror.signers.clear()
     assert (await client.send("GET", "/readyz")).status == 503
     refused(await client.get(), 503, "UNAVAILABLE")
     client.world.mirror.on_secret("ADDED", SIGNING_SECRET)
@@ -66,10 +66,10 @@ async def test_metrics_count_what_was_decided(client: Client) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain")
     shown = answer.body.decode()
     for line in (
-        'requests_total{method="GET",outcome="granted"} 1.0',
-        'requests_total{method="GET",outcome="reduced"} 1.0',
-        'requests_total{method="GET",outcome="unauthorized"} 1.0',
-        'requests_total{method="POST",outcome="invalid"} 1.0',
+        'requests_total{method="GET",outcome="granted",registry="default"} 1.0',
+        'requests_total{method="GET",outcome="reduced",registry="default"} 1.0',
+        'requests_total{method="GET",outcome="unauthorized",registry="default"} 1.0',
+        'requests_total{method="POST",outcome="invalid",registry="default"} 1.0',
         "bcrypt_checks_total 2.0",
         "cache_hits_total 1.0",
         "mirror_age_seconds 7.5",

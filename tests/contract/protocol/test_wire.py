@@ -106,7 +106,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_no_trace(
         assert (await client.send("GET", "/healthz")).status == 200
     silent(caplog)
     shown = (await client.send("GET", "/metrics")).body.decode()
-    assert 'requests_total{method="POST",outcome="error"} 0.0' in shown
+    assert 'requests_total{method="POST",outcome="error",registry="default"} 0.0' in shown
 
 
 async def test_chunks_are_read(client: Client) -> None:

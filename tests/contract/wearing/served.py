@@ -15,6 +15,7 @@ from aiohttp import web
 from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
+from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World, password
 
 USER = "web.reader"
@@ -110,7 +111,7 @@ class Served:
         self.time = 1000.0
         proxies = tuple(map(ip_network, trusted))
         self.server = TokenServer(
-            Settings("credentials", "registry", "pullpass", bcrypt_cost=COST, trusted_proxies=proxies),
+            Settings("credentials", TWO, bcrypt_cost=COST, trusted_proxies=proxies),
             self.world.mirror,
             age=lambda: 0.0,
             clock=self.world.clock,

@@ -84,7 +84,7 @@ async def test_a_client_that_leaves_within_its_body_is_no_defect(
     await settle(served, 0)
     assert await served.login() == 200
     shown = await served.metrics()
-    assert 'requests_total{method="POST",outcome="error"} 0.0' in shown
+    assert 'requests_total{method="POST",outcome="error",registry="default"} 0.0' in shown
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -16,6 +16,7 @@ from pullpass.controller.settings import Settings
 from pullpass.kube.client import Kube
 from pullpass.tokenserver import limits
 from tests.contract.wearing.served import GOOD, USER, Served, get, guess, post, stray
+from tests.registries import ONE
 from tests.unit.tokenserver.world import password
 
 CROWD = 40
@@ -177,8 +178,7 @@ OPERATOR = Settings(
     namespace="system",
     credentials_namespace="credentials",
     identity="operator",
-    registry_hosts=("registry.example.com",),
-    service="registry",
+    registries=ONE,
     token_server_service="tokens",
 )
 
@@ -189,7 +189,7 @@ async def test_an_operator_who_rotates_everything_before_a_mirror_that_lags(serv
     async with TokenServers.connect(Replicas(served.port), OPERATOR) as replicas:
 
         async def ask(number: int) -> None:
-            await replicas.accept(f"web.reader{number}", password(f"uid-{number}", "cccccc"))
+            await replicas.accept(f"web.reader{number}", password(f"uid-{number}", "cccccc"), "registry")
 
         refusals: Counter[str] = Counter()
         for _ in range(3):

@@ -106,4 +106,5 @@ def test_defaults_stand_only_where_they_say_something() -> None:
     # Empty objects, so that the rules inside run, and their own defaults apply, where a user gives neither.
     assert defaults == {"enabled": True, "passwords": {}, "pullSecret": {}}
     scope_map = definitions()["pullpass.dev_scopemaps.yaml"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    assert not any("default" in node for node in nodes(scope_map))
+    assert [node["default"] for node in nodes(scope_map) if "default" in node] == ["default"]
+    assert scope_map["properties"]["spec"]["properties"]["registry"]["default"] == "default"

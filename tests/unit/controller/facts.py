@@ -18,12 +18,14 @@ from pullpass.controller.mirror import Namespace, Token
 from pullpass.controller.pullsecrets import PullSecret, Wanted
 from pullpass.controller.serviceaccounts import ServiceAccount
 from pullpass.credentials.record import Record, Requests, Slot
+from tests.registries import TWO
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 H = timedelta(hours=1)
 RULES = [{"repositories": ["demo/nginx"], "actions": ["content/read"]}]
 ALL = ScopeMapSpec.model_validate({"rules": RULES, "allowedNamespaces": {"from": "All"}})
 NONE = ScopeMapSpec.model_validate({"rules": RULES, "allowedNamespaces": {"from": "Names", "names": []}})
+ELSEWHERE = ScopeMapSpec.model_validate({"registry": "elsewhere", "rules": RULES, "allowedNamespaces": {"from": "All"}})
 TEAM = ScopeMapSpec.model_validate(
     {"rules": RULES, "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "web"}}}}
 )
@@ -91,6 +93,8 @@ class Case:
             token=Token("web", "reader", "uid-1", 1, "1", empty, empty, self.deleting, self.requests),
             spec=RegistryTokenSpec.model_validate(body) if self.readable else None,
             scope_map=self.scope_map,
+            registry=TWO.named(self.scope_map.registry) if isinstance(self.scope_map, ScopeMapSpec) else None,
+            registries=TWO.known,
             namespace=self.namespace,
             record=self.record,
             targets=self.targets,

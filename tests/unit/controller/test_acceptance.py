@@ -30,7 +30,7 @@ class Replica:
     async def answer(self, request: web.Request) -> web.Response:
         self.logins += 1
         assert request.headers["Authorization"] == LOGIN
-        assert dict(request.query) == {"service": "registry"}
+        assert dict(request.query) == {"service": "other-registry"}
         return web.Response(status=self.status)
 
 
@@ -68,7 +68,7 @@ class Fleet:
 
     async def accept(self) -> None:
         async with TokenServers.connect(self.api, SETTINGS) as token_servers:
-            await token_servers.accept("web.reader", PASSWORD)
+            await token_servers.accept("web.reader", PASSWORD, "other-registry")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.unit.controller.facts import (
     BARE,
     DEAD,
     DEFAULT,
+    ELSEWHERE,
     EMPTY,
     ENTRY,
     EVERY,
@@ -78,6 +79,10 @@ CASES: dict[str, Case] = {
     "scope map missing": Case(plan(due=LAST), scope_map="missing", record=PENDING),
     "scope map invalid": Case(plan(due=LAST), scope_map="invalid", record=PENDING),
     "not allowed": Case(plan(), scope_map=NONE, record=DEAD),
+    "registry not known": Case(plan(), scope_map=ELSEWHERE, record=DEAD),
+    "registry not known: nothing is repaired": Case(
+        plan(due=LAST), scope_map=ELSEWHERE, targets=BARE, digests={}, requests=Requests("now", "now")
+    ),
     "allowed by label": Case(settled(), scope_map=TEAM, namespace=replace(NAMESPACE, labels={"team": "web"})),
     "not allowed by label": Case(plan(due=LAST), scope_map=TEAM),
     "own namespace unknown": Case(plan(), namespace=None, record=EMPTY),

@@ -305,7 +305,9 @@ def test_secrets_of_the_credentials_namespace() -> None:
     mirror = Mirror()
     leaf = record(1)
     leaf["metadata"]["labels"] = {names.COMPONENT_LABEL: names.SIGNING_KEY}
-    assert mirror.observe_secret("MODIFIED", leaf, "credentials") == {Key("signing-keys")}
+    assert mirror.observe_secret("MODIFIED", leaf, "credentials") == {
+        Key("signing-keys", name=leaf["metadata"]["name"])
+    }
     spoiled = record(2)
     spoiled["data"] = {}
     mirror.observe_secret("ADDED", spoiled, "credentials")

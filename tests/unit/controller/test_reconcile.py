@@ -10,9 +10,9 @@ import pytest
 from pullpass.api.times import format_time
 from pullpass.controller.queue import Key
 from pullpass.kube.client import Conflict, Refused, Unavailable
-from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS
+from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body, Killed, Place
-from tests.unit.controller.world import KEY, START, World, hours
+from tests.unit.controller.world import KEY, START, World, auths_in, hours
 
 ROTATING = {"lifetime": "3h", "overlap": "10m"}
 EVERYWHERE: dict[str, Any] = {
@@ -522,6 +522,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], str]] = {
         lambda w: w.api.edit(SCOPE_MAPS, "", "demo", lambda b: b.update(spec={"rules": 1})),
         "ScopeMapInvalid",
     ),
+    "registry not known": (lambda w: w.scope_map(registry="elsewhere"), "RegistryNotFound"),
     "not allowed any more": (lambda w: w.scope_map({"from": "Names", "names": []}), "NamespaceNotAllowed"),
     "consent withdrawn": (lambda w: w.namespace("staging"), "NamespaceNotConsenting"),
     "far namespace deleted": (
@@ -559,6 +560,45 @@ async def test_what_others_change_is_told_and_heals(world: World, case: str) -> 
     await world.work()
     assert world.condition() == ("True", "Ready")
     assert world.passwords() == before
+
+
+async def test_a_pull_secret_is_for_the_hosts_of_its_registry_and_follows_the_scope_map(world: World) -> None:
+    world.scope_map(name="elsewhere", registry="other")
+    world.token(**EVERYWHERE)
+    await world.work()
+    before = world.passwords()
+    assert {frozenset(auths_in(body)) for body in world.pull_secrets().values()} == {
+        frozenset(["registry.example", "registry.example:5000"])
+    }
+    world.token(**EVERYWHERE, scopeMapRef={"name": "elsewhere"})
+    await world.work()
+    assert world.condition() == ("True", "Ready")
+    assert {frozenset(auths_in(body)) for body in world.pull_secrets().values()} == {frozenset(["other.example"])}
+    assert world.passwords() == before
+    world.now += hours(2)
+    await world.work()  # the token servers are asked for the service of the other registry
+    assert world.passwords() != before
+
+
+async def test_a_registry_that_is_not_known_is_told_with_those_that_are(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world.token(**EVERYWHERE)
+    await world.work()
+    before = world.pull_secrets()
+    world.scope_map(registry="elsewhere")
+    await world.work()
+    told = (
+        "ScopeMap demo is for registry elsewhere, and pullpass has the registries default, other; "
+        "have that registry added to it, or name a ScopeMap for one that it has"
+    )
+    (ready,) = [c for c in world.status()["conditions"] if c["type"] == "Ready"]
+    assert (ready["reason"], ready["message"]) == ("RegistryNotFound", told)
+    (event,) = [body for body in world.api.of(EVENTS) if body["reason"] == "RegistryNotFound"]
+    assert event["note"] == told
+    assert told in caplog.text
+    assert world.pull_secrets() == before
 
 
 async def test_the_reason_is_told_as_an_event_once(world: World) -> None:

@@ -17,6 +17,7 @@ from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, new_key, new_leaf
 from pullpass.signing.tokens import Signer
+from tests.registries import DEFAULT, OTHER, TWO
 from tests.unit.signing.authorities import given_ca
 from tests.unit.signing.memory import Key, Memory
 
@@ -26,8 +27,7 @@ SETTINGS = Settings(
     namespace="release",
     credentials_namespace="credentials",
     identity="pod",
-    registry_hosts=("registry.example",),
-    service="registry",
+    registries=TWO,
     token_server_service="tokens",
 )
 CA = (SECRETS, "release", "pullpass-ca")
@@ -66,14 +66,14 @@ def kid(pair: KeyPair) -> str:
 
 async def settled() -> Memory:
     kube = Memory()
-    await reconcile(kube, SETTINGS, NOW)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
     kube.calls.clear()
     return kube
 
 
 async def test_the_first_time_everything_is_made() -> None:
     kube = Memory()
-    assert await reconcile(kube, SETTINGS, NOW) == NOW + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, DEFAULT, NOW) == NOW + LOOK_AGAIN
     assert kube.calls == [
         ("create", "pullpass-ca"),
         ("create", SIGNING_SECRET),
@@ -100,21 +100,21 @@ async def test_a_private_key_is_in_its_own_secret_only() -> None:
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(minutes=10), 59 * DAY])
 async def test_settled_keys_cost_no_write(later: timedelta) -> None:
     kube = await settled()
-    assert await reconcile(kube, SETTINGS, NOW + later) == NOW + later + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, DEFAULT, NOW + later) == NOW + later + LOOK_AGAIN
     assert kube.calls == []
 
 
 async def test_the_leaf_is_renewed_in_place_and_its_old_key_stays_published_until_it_ends() -> None:
     kube = await settled()
     old = pair_of(kube, LEAF)
-    due = await reconcile(kube, SETTINGS, NOW + 60 * DAY - LOOK_AGAIN)
+    due = await reconcile(kube, SETTINGS, DEFAULT, NOW + 60 * DAY - LOOK_AGAIN)
     assert due <= NOW + 60 * DAY
-    await reconcile(kube, SETTINGS, due)
+    await reconcile(kube, SETTINGS, DEFAULT, due)
     assert kube.calls == [("replace", SIGNING_SECRET), ("apply", "pullpass-trust")]
     new = pair_of(kube, LEAF)
     assert kids(kube) == [kid(new), kid(old)]
     assert kube.objects[LEAF]["metadata"]["labels"][names.COMPONENT_LABEL] == names.SIGNING_KEY
-    await reconcile(kube, SETTINGS, old.not_after)
+    await reconcile(kube, SETTINGS, DEFAULT, old.not_after)
     assert kids(kube) == [kid(new)]
     assert pair_of(kube, LEAF).certificate == new.certificate
 
@@ -123,7 +123,7 @@ async def test_the_next_look_is_when_the_leaf_is_due_if_that_comes_first() -> No
     kube = await settled()
     leaf = pair_of(kube, LEAF)
     due = leaf_due(leaf, pair_of(kube, CA), NOW)
-    assert await reconcile(kube, SETTINGS, due - timedelta(minutes=3)) == due
+    assert await reconcile(kube, SETTINGS, DEFAULT, due - timedelta(minutes=3)) == due
     assert kube.calls == []
 
 
@@ -132,10 +132,10 @@ async def test_a_crash_between_leaf_and_publication_loses_no_key() -> None:
     old = pair_of(kube, LEAF)
     kube.fail_on = "pullpass-trust"
     with pytest.raises(Unavailable):
-        await reconcile(kube, SETTINGS, NOW + 61 * DAY)
+        await reconcile(kube, SETTINGS, DEFAULT, NOW + 61 * DAY)
     new = pair_of(kube, LEAF)
     kube.fail_on = None
-    await reconcile(kube, SETTINGS, NOW + 61 * DAY)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + 61 * DAY)
     assert kids(kube) == [kid(new), kid(old)]
 
 
@@ -149,7 +149,7 @@ async def test_a_given_ca_is_used_and_never_written(given: KeyPair) -> None:
     body = secret({**files(given), "ca.crt": given.certificate_pem})
     kube.put(CA, body)
     before = copy.deepcopy(kube.objects[CA])
-    await reconcile(kube, SETTINGS, NOW)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert kube.objects[CA] == before
     assert kube.objects[TRUST]["data"]["ca.crt"].encode() == given.certificate_pem
     pair_of(kube, LEAF).certificate.verify_directly_issued_by(given.certificate)
@@ -159,7 +159,7 @@ async def test_a_replaced_ca_replaces_leaf_and_trust() -> None:
     kube = await settled()
     other = new_ca(NOW)
     kube.put(CA, secret(files(other)))
-    await reconcile(kube, SETTINGS, NOW + LOOK_AGAIN)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + LOOK_AGAIN)
     leaf = pair_of(kube, LEAF)
     leaf.certificate.verify_directly_issued_by(other.certificate)
     assert kids(kube) == [kid(leaf)]
@@ -170,11 +170,11 @@ async def test_a_ca_renewed_over_the_same_key_changes_the_bundle_alone() -> None
     kube = Memory()
     given = given_ca(NOW, new_key())
     kube.put(CA, secret(files(given)))
-    await reconcile(kube, SETTINGS, NOW)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
     kube.calls.clear()
     renewed = given_ca(NOW, given.key, ends=NOW + 200 * DAY)
     kube.put(CA, secret(files(renewed)))
-    await reconcile(kube, SETTINGS, NOW + DAY)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY)
     assert kube.calls == [("apply", "pullpass-trust")]
     assert kube.objects[TRUST]["data"]["ca.crt"].encode() == renewed.certificate_pem
 
@@ -183,7 +183,7 @@ async def test_another_that_made_the_ca_first_wins() -> None:
     kube = Memory()
     given = new_ca(NOW)
     kube.meanwhile[CA] = secret(files(given))
-    await reconcile(kube, SETTINGS, NOW)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert pair_of(kube, CA).certificate == given.certificate
     pair_of(kube, LEAF).certificate.verify_directly_issued_by(given.certificate)
 
@@ -194,8 +194,8 @@ async def test_a_leaf_that_changed_meanwhile_is_not_overwritten() -> None:
     labels = kube.objects[LEAF]["metadata"]["labels"]
     kube.meanwhile[LEAF] = secret(files(renewed), labels)
     with pytest.raises(Conflict):
-        await reconcile(kube, SETTINGS, NOW + 70 * DAY)
-    await reconcile(kube, SETTINGS, NOW + 70 * DAY)
+        await reconcile(kube, SETTINGS, DEFAULT, NOW + 70 * DAY)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + 70 * DAY)
     assert pair_of(kube, LEAF).certificate == renewed.certificate
 
 
@@ -211,7 +211,7 @@ async def test_a_leaf_that_changed_meanwhile_is_not_overwritten() -> None:
 async def test_a_broken_leaf_of_ours_is_made_again(data: dict[str, str] | None) -> None:
     kube = await settled()
     kube.objects[LEAF]["data"] = data
-    await reconcile(kube, SETTINGS, NOW)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
     pair_of(kube, LEAF).certificate.verify_directly_issued_by(pair_of(kube, CA).certificate)
 
 
@@ -222,7 +222,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
     foreign["metadata"]["labels"] = {names.MANAGED_BY_LABEL: "somebody"}
     foreign["data"] = {"theirs": "YQ=="}
     with pytest.raises(SigningKeyError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
-        await reconcile(kube, SETTINGS, NOW)
+        await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert "Delete it" in str(caught.value)
     assert kube.calls == []
 
@@ -242,7 +242,7 @@ async def test_a_ca_that_cannot_sign_is_said_and_kept(data: dict[str, bytes], sa
     kube.put(CA, secret(data))
     before = copy.deepcopy(kube.objects)
     with pytest.raises(SigningKeyError, match=said) as caught:
-        await reconcile(kube, SETTINGS, NOW)
+        await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert "Secret release/pullpass-ca" in str(caught.value)
     assert "or delete the Secret and pullpass makes one" in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -253,14 +253,14 @@ async def test_a_ca_that_is_not_base64_is_said() -> None:
     kube = Memory()
     kube.put(CA, secret({}) | {"data": {"tls.crt": "%%", "tls.key": ""}})
     with pytest.raises(SigningKeyError, match=r"tls\.crt is not base64"):
-        await reconcile(kube, SETTINGS, NOW)
+        await reconcile(kube, SETTINGS, DEFAULT, NOW)
 
 
 async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     kube = await settled()
     await load_seed(kube, SETTINGS)
-    await reconcile(kube, SETTINGS, NOW + 70 * DAY)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + 70 * DAY)
     assert "made Secret release/pullpass-ca" in caplog.text
     held = {text for key in (CA, LEAF, SEED) for text in kube.objects[key]["data"].values()}
     assert not any(text in caplog.text or base64.b64decode(text).hex() in caplog.text for text in held)
@@ -294,3 +294,39 @@ async def test_a_seed_that_cannot_be_used_is_said_and_kept(data: dict[str, bytes
     assert "release/pullpass-seed" in str(caught.value)
     assert "hush" not in str(caught.value)
     assert kube.calls == []
+
+
+async def test_each_registry_has_keys_of_its_own() -> None:
+    kube = await settled()
+    before = copy.deepcopy(kube.objects)
+    await reconcile(kube, SETTINGS, OTHER, NOW)
+    assert kube.calls == [
+        ("create", "pullpass-ca-other"),
+        ("create", "pullpass-signing-other"),
+        ("apply", "pullpass-trust-other"),
+    ]
+    assert {key: kube.objects[key] for key in before} == before
+    ca = pair_of(kube, (SECRETS, "release", "pullpass-ca-other"))
+    leaf = pair_of(kube, (SECRETS, "credentials", "pullpass-signing-other"))
+    leaf.certificate.verify_directly_issued_by(ca.certificate)
+    trusted = kube.objects[CONFIG_MAPS, "release", "pullpass-trust-other"]["data"]
+    assert trusted["ca.crt"].encode() == ca.certificate_pem
+    assert ca.certificate_pem != pair_of(kube, CA).certificate_pem
+    assert [key["kid"] for key in json.loads(trusted["jwks.json"])["keys"]] == [kid(leaf)]
+
+
+async def test_two_registries_do_not_share_a_ca() -> None:
+    kube = await settled()
+    ca = pair_of(kube, CA)
+    kube.put((SECRETS, "release", "pullpass-ca-other"), secret(files(given_ca(NOW, ca.key))))
+    with pytest.raises(SigningKeyError, match="has the same key as Secret release/pullpass-ca of registry default"):
+        await reconcile(kube, SETTINGS, OTHER, NOW)
+    assert kube.calls == []
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)  # it was there first
+
+
+async def test_a_broken_ca_of_one_registry_does_not_hold_up_another() -> None:
+    kube = await settled()
+    kube.objects[CA]["data"] = {}
+    await reconcile(kube, SETTINGS, OTHER, NOW)
+    assert (SECRETS, "credentials", "pullpass-signing-other") in kube.objects

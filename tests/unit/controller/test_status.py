@@ -19,6 +19,7 @@ from tests.unit.controller.facts import (
     BARE,
     DEAD,
     DEFAULT,
+    ELSEWHERE,
     EMPTY,
     ENTRY,
     FRESH,
@@ -74,6 +75,14 @@ TABLE: dict[str, tuple[Case, tuple[Problem, ...], str | None, tuple[str, str], t
         ("False", "ScopeMapInvalid"),
         (("False", "ScopeMapInvalid"), OK_PASSWORD, OK_SECRETS),
         c.STALLED,
+    ),
+    "registry not known": (
+        Case(NO_PLAN, scope_map=ELSEWHERE),
+        (),
+        None,
+        ("False", "RegistryNotFound"),
+        (("False", "RegistryNotFound"), OK_PASSWORD, OK_SECRETS),
+        c.RECONCILING,
     ),
     "not allowed": (
         Case(NO_PLAN, scope_map=NONE),

@@ -27,6 +27,7 @@ from pullpass.kube.resources import (
     SECRETS,
     SERVICE_ACCOUNTS,
 )
+from tests.registries import TWO
 from tests.unit.controller.fake_api import Body, FakeApi, Killed
 
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -36,8 +37,7 @@ SETTINGS = Settings(
     namespace="release",
     credentials_namespace="credentials",
     identity="pod-1",
-    registry_hosts=("registry.example", "registry.example:5000"),
-    service="registry",
+    registries=TWO,
     token_server_service="tokens",
     bcrypt_cost=4,
 )
@@ -53,12 +53,16 @@ class Servers(TokenServers):
         self.refusing = False
         self.logins: list[tuple[str, str]] = []
 
-    async def accept(self, username: str, password: Password) -> None:
+    async def accept(self, username: str, password: Password, service: str) -> None:
         self.world.api.calls += 1
         self.world.maybe_killed("before")
         self.logins.append((username, password.id))
         namespace, _, name = username.partition(".")
         token = self.world.api.objects["registrytokens", namespace, name]
+        scope_map = self.world.api.objects["scopemaps", "", token["spec"]["scopeMapRef"]["name"]]["spec"]
+        registry = TWO.named(scope_map.get("registry", "default"))
+        assert registry is not None
+        assert service == registry.service, "the token servers of another registry were asked"
         if self.refusing or not self.world.lets_in(token["metadata"]["uid"], password.text):
             raise NotAcceptedError("token server 10.0.0.1:8080 does not accept the new password yet (HTTP 401)")
         self.world.maybe_killed("after")
@@ -91,12 +95,16 @@ class Cluster:
         annotations = {names.ACCEPT_ANNOTATION: accepts} if accepts else {}
         self.api.put(NAMESPACES, {"metadata": {"name": name, "labels": labels or {}, "annotations": annotations}})
 
-    def scope_map(self, allowed: dict[str, Any] | None = None) -> None:
-        spec = {
+    def scope_map(
+        self, allowed: dict[str, Any] | None = None, *, name: str = "demo", registry: str | None = None
+    ) -> None:
+        spec: Body = {
             "rules": [{"repositories": ["demo/nginx"], "actions": ["content/read"]}],
             "allowedNamespaces": allowed or {"from": "All"},
         }
-        self.api.put(SCOPE_MAPS, {"metadata": {"name": "demo"}, "spec": spec})
+        if registry is not None:
+            spec["registry"] = registry
+        self.api.put(SCOPE_MAPS, {"metadata": {"name": name}, "spec": spec})
 
     def account(self, namespace: str, name: str, *secrets: str) -> None:
         body: Body = {"metadata": {"namespace": namespace, "name": name}}
@@ -275,9 +283,7 @@ class World(Cluster):
             self.uids.setdefault(place, set()).add(body["metadata"]["uid"])
             text = password_in(body)
             self.texts |= {text, text[15:47], base64.b64encode(text.encode()).decode().rstrip("=")}
-            self.texts.add(
-                json.loads(base64.b64decode(body["data"][".dockerconfigjson"]))["auths"]["registry.example"]["auth"]
-            )
+            self.texts |= {entry["auth"] for entry in auths_in(body).values()}
             uid = body["metadata"]["labels"][names.TOKEN_UID_LABEL]
             if uid not in {token["metadata"]["uid"] for token in self.api.of(REGISTRY_TOKENS)}:
                 continue
@@ -287,10 +293,15 @@ class World(Cluster):
         return super().told() + repr(vars(self.mirror))
 
 
+def auths_in(secret: Body) -> dict[str, Body]:
+    """What stands in a pull secret, by host."""
+    auths: dict[str, Body] = json.loads(base64.b64decode(secret["data"][names.PULL_SECRET_KEY]))["auths"]
+    return auths
+
+
 def password_in(secret: Body) -> str:
     """The password in a pull secret, the same in every form it has there."""
-    config = json.loads(base64.b64decode(secret["data"][names.PULL_SECRET_KEY]))["auths"]
-    (entry,) = {json.dumps(entry, sort_keys=True) for entry in config.values()}
+    (entry,) = {json.dumps(entry, sort_keys=True) for entry in auths_in(secret).values()}
     content = json.loads(entry)
     assert base64.b64decode(content["auth"]).decode() == f"{content['username']}:{content['password']}"
     return str(content["password"])
@@ -300,4 +311,4 @@ def hours(count: float) -> timedelta:
     return timedelta(hours=count)
 
 
-__all__ = ["KEY", "SEED", "SETTINGS", "START", "Killed", "World", "hours", "password_in"]
+__all__ = ["KEY", "SEED", "SETTINGS", "START", "Killed", "World", "auths_in", "hours", "password_in"]

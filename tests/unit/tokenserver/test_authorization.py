@@ -14,12 +14,12 @@ from tests.unit.tokenserver.world import START, World, text
 PULL = frozenset({"pull", "metadata_read"})
 
 
-def rights(world: World) -> Rights:
+def rights(world: World, registry: str = "default") -> Rights:
     token = world.mirror.token("web.reader")
     assert token is not None
     credential = world.mirror.credential(token.uid)
     assert credential is not None
-    return authorize(world.mirror, Identity(token, credential.slots[0]), world.now)
+    return authorize(world.mirror, Identity(token, credential.slots[0]), registry, world.now)
 
 
 def gone(world: World) -> None:
@@ -127,3 +127,18 @@ def test_the_clock_alone_ends_a_password() -> None:
     turn(world, 10)
     with pytest.raises(UnauthenticatedError):
         rights(world)
+
+
+def test_a_token_is_for_the_registry_of_its_scope_map_only() -> None:
+    world = World()
+    with pytest.raises(UnauthenticatedError) as caught:
+        rights(world, "other")
+    assert caught.value.reason == "scope map is for another registry"
+    world.scope_map(registry="other")
+    assert rights(world, "other").on("demo/nginx") == PULL
+    with pytest.raises(UnauthenticatedError):
+        rights(world)
+    world.scope_map(registry="nobody-knows")
+    for registry in ("default", "other"):
+        with pytest.raises(UnauthenticatedError):
+            rights(world, registry)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pullpass.tokenserver.mirror import Mirror
-from tests.unit.tokenserver.world import SIGNING_SECRET, World
+from tests.registries import TWO
+from tests.unit.tokenserver.world import OTHER_SIGNING_SECRET, SIGNING_SECRET, World
 
 BROKEN_SPECS: list[Any] = [
     {},
@@ -39,7 +40,7 @@ def test_a_token_that_cannot_be_read_is_refused(spec: Any) -> None:
 
 
 def test_a_token_is_enabled_unless_it_says_otherwise() -> None:
-    mirror = Mirror()
+    mirror = Mirror(TWO)
     metadata = {"name": "reader", "namespace": "web", "uid": "1"}
     mirror.on_token("ADDED", {"metadata": metadata, "spec": {"scopeMapRef": {"name": "demo"}}})
     token = mirror.token("web.reader")
@@ -145,21 +146,21 @@ def test_other_secrets_are_no_records() -> None:
 @pytest.mark.parametrize("data", [None, {}, {"tls.crt": "", "tls.key": ""}, {"tls.crt": "?", "tls.key": "?"}])
 def test_an_unreadable_leaf_leaves_the_one_in_use(data: Any, caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    before = world.mirror.signer
+    before = world.mirror.signers["default"]
     broken = copy.deepcopy(SIGNING_SECRET) | {"data": data}
     with caplog.at_level(logging.ERROR):
         world.mirror.on_secret("MODIFIED", broken)
-    assert world.mirror.signer is before is not None
+    assert world.mirror.signers["default"] is before is not None
     assert "pullpass-signing" in caplog.text
 
 
 def test_a_deleted_leaf_stays_in_use_and_a_new_one_takes_over() -> None:
     world = World()
-    before = world.mirror.signer
+    before = world.mirror.signers["default"]
     world.mirror.on_secret("DELETED", {"metadata": {"name": "pullpass-signing", "uid": "s"}})
-    assert world.mirror.signer is before
+    assert world.mirror.signers["default"] is before
     world.mirror.on_secret("ADDED", SIGNING_SECRET)
-    assert world.mirror.signer is not before
+    assert world.mirror.signers["default"] is not before
 
 
 def test_hashes_are_not_in_the_repr() -> None:
@@ -169,7 +170,7 @@ def test_hashes_are_not_in_the_repr() -> None:
 
 
 def test_equal_sets_of_allowed_namespaces_are_kept_once() -> None:
-    mirror = Mirror()
+    mirror = Mirror(TWO)
     spec = {
         "rules": [{"repositories": ["a"], "actions": ["content/read"]}],
         "allowedNamespaces": {"from": "Names", "names": ["web"]},
@@ -177,3 +178,20 @@ def test_equal_sets_of_allowed_namespaces_are_kept_once() -> None:
     for name in ("one", "two"):
         mirror.on_scope_map("ADDED", {"metadata": {"name": name, "uid": name}, "spec": spec})
     assert mirror.scope_maps["one"].allowed is mirror.scope_maps["two"].allowed
+
+
+def test_each_registry_has_its_own_leaf() -> None:
+    world = World()
+    mine = world.mirror.signers["default"]
+    world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    assert world.mirror.signers["default"] is mine
+    assert world.mirror.signers["other"].kid != mine.kid
+
+
+def test_a_leaf_of_a_registry_that_is_none_of_ours_is_not_taken() -> None:
+    world = World()
+    before = dict(world.mirror.signers)
+    for name in ("pullpass-signing-third", "pullpass-signing-default", "pullpass-signing-", "pullpass-signings"):
+        world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET | {"metadata": {"name": name, "uid": "s"}})
+    assert world.mirror.signers == before
+    assert len(world.mirror.credentials) == 1

@@ -10,6 +10,7 @@ from pullpass.kube.client import Kube
 from pullpass.kube.resources import SECRETS, Resource
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.process import age_of, reflectors
+from tests.registries import ONE
 from tests.unit.tokenserver.world import SIGNING_SECRET
 
 
@@ -35,13 +36,13 @@ class Api(Kube):
 
 
 async def test_following_completes_the_mirror_and_reads_secrets_of_one_namespace_only() -> None:
-    api, mirror = Api(), Mirror()
+    api, mirror = Api(), Mirror(ONE)
     followed = reflectors(api, mirror, "credentials")
     assert age_of(followed) == float("inf")
     tasks = [asyncio.create_task(reflector.run()) for reflector in followed]
     for reflector in followed:
         await reflector.synced.wait()
-    assert mirror.signer is not None
+    assert list(mirror.signers) == ["default"]
     assert 0 <= age_of(followed) < 60
     followed[2].last_contact = time.monotonic() - 1000
     assert age_of(followed) >= 1000

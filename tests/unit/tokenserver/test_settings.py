@@ -1,28 +1,25 @@
 """Settings that could not work are refused at start."""
 
-from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pullpass.cli import main
 from pullpass.tokenserver.settings import Settings
+from tests.registries import ONE
 
-GOOD: dict[str, Any] = {"credentials_namespace": "credentials", "service": "registry", "issuer": "pullpass"}
+GOOD: dict[str, Any] = {"credentials_namespace": "credentials", "registries": ONE}
 
 
 @pytest.mark.parametrize(
     ("change", "works"),
     [
         ({}, True),
-        ({"access_token_lifetime": timedelta(seconds=60)}, True),
-        ({"access_token_lifetime": timedelta(seconds=59)}, False),
         ({"bcrypt_cost": 4}, True),
         ({"bcrypt_cost": 12}, True),
         ({"bcrypt_cost": 3}, False),
         ({"bcrypt_cost": 13}, False),
-        ({"service": ""}, False),
-        ({"issuer": ""}, False),
     ],
 )
 def test_settings(change: dict[str, Any], works: bool) -> None:
@@ -34,10 +31,32 @@ def test_settings(change: dict[str, Any], works: bool) -> None:
 
 
 def test_proxies_are_given_one_flag_each() -> None:
-    needed = ["token-server", "--credentials-namespace=c", "--service=s", "--issuer=i"]
+    needed = ["token-server", "--credentials-namespace=c", "--registries=r.json"]
     assert main._parser().parse_args(needed).trusted_proxy == []
     options = main._parser().parse_args([*needed, "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=fd00::/8"])
     assert [str(network) for network in options.trusted_proxy] == ["10.0.0.0/8", "fd00::/8"]
+
+
+def test_the_file_of_registries_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    needed = ["token-server", "--credentials-namespace=c"]
+    with pytest.raises(SystemExit):
+        main._parser().parse_args(needed)
+    monkeypatch.setenv("PULLPASS_REGISTRIES", str(tmp_path / "given"))
+    assert main._parser().parse_args(needed).registries == tmp_path / "given"
+    assert main._parser().parse_args([*needed, "--registries=other"]).registries == Path("other")
+
+
+@pytest.mark.parametrize("command", ["operator", "token-server"])
+def test_registries_that_cannot_be_used_are_said_at_start(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "registries.json"
+    file.write_text('{"registries": [{"name": "default"}]}')
+    needed = ["--credentials-namespace=c", "--log-level=error", f"--registries={file}"]
+    if command == "operator":
+        needed += ["--namespace=n", "--token-server-service=t"]
+    assert main.main([command, *needed]) == 1
+    assert f"pullpass {command}: {file} cannot be used: registries[0].service" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", ""])

@@ -8,8 +8,9 @@ from pullpass.api.times import format_time
 from pullpass.credentials import hashing
 from pullpass.credentials.password import Password, derive
 from pullpass.credentials.record import Record, Slot
-from pullpass.signing.certificates import new_ca, new_leaf
+from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
 from pullpass.tokenserver.mirror import Mirror
+from tests.registries import TWO
 
 START = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 CA = new_ca(START)
@@ -17,14 +18,23 @@ LEAF = new_leaf(CA, START)
 SEED = b"s" * 32
 COST = 4
 
-SIGNING_SECRET: dict[str, Any] = {
-    "metadata": {"name": "pullpass-signing", "labels": {"pullpass.dev/component": "signing-key"}},
-    "type": "kubernetes.io/tls",
-    "data": {
-        "tls.crt": base64.b64encode(LEAF.certificate_pem + CA.certificate_pem).decode(),
-        "tls.key": base64.b64encode(LEAF.key_pem).decode(),
-    },
-}
+OTHER_CA = new_ca(START)
+OTHER_LEAF = new_leaf(OTHER_CA, START)
+
+
+def _signing_secret(name: str, leaf: KeyPair, ca: KeyPair) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "labels": {"pullpass.dev/component": "signing-key"}},
+        "type": "kubernetes.io/tls",
+        "data": {
+            "tls.crt": base64.b64encode(leaf.certificate_pem + ca.certificate_pem).decode(),
+            "tls.key": base64.b64encode(leaf.key_pem).decode(),
+        },
+    }
+
+
+SIGNING_SECRET = _signing_secret("pullpass-signing", LEAF, CA)
+OTHER_SIGNING_SECRET = _signing_secret("pullpass-signing-other", OTHER_LEAF, OTHER_CA)
 
 
 def password(uid: str = "uid-1", id_: str = "aaaaaa") -> Password:
@@ -33,11 +43,12 @@ def password(uid: str = "uid-1", id_: str = "aaaaaa") -> Password:
 
 
 class World:
-    """Namespace `web`, ScopeMap `demo`, RegistryToken `web/reader` with one password, and the signing leaf."""
+    """Namespace `web`, ScopeMap `demo`, RegistryToken `web/reader` with one password, and of two registries the signing
+    leaf of the default one."""
 
     def __init__(self) -> None:
         self.now = START
-        self.mirror = Mirror()
+        self.mirror = Mirror(TWO)
         self._version = 0
         self.namespace(labels={"team": "web"})
         self.scope_map()
@@ -55,9 +66,10 @@ class World:
         self,
         rules: list[dict[str, Any]] | None = None,
         allowed: dict[str, Any] | None = None,
+        registry: str = "default",
     ) -> None:
         default = [{"repositories": ["demo/nginx", "samples/*"], "actions": ["content/read", "metadata/read"]}]
-        spec = {"rules": rules or default, "allowedNamespaces": allowed or {"from": "All"}}
+        spec = {"registry": registry, "rules": rules or default, "allowedNamespaces": allowed or {"from": "All"}}
         self.mirror.on_scope_map("MODIFIED", {"metadata": {"name": "demo", "uid": "m"}, "spec": spec})
 
     def token(self, uid: str = "uid-1", metadata: dict[str, Any] | None = None, **spec: Any) -> None:

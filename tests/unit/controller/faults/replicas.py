@@ -42,7 +42,7 @@ class Replica:
         self._scene = scene
         self.address = address
         self.ready = False
-        self.mirror = Mirror()
+        self.mirror = Mirror(SETTINGS.registries)
         self._authenticator = Authenticator(self.mirror, _Checks(scene.loop))  # type: ignore[arg-type]
         self.watches = {
             "namespaces": self._watch("namespaces", self.mirror.on_namespace),
@@ -76,7 +76,7 @@ class Replica:
             login.send(None)
         except StopIteration as done:
             try:
-                authorize(self.mirror, done.value, self._scene.now)
+                authorize(self.mirror, done.value, "default", self._scene.now)
             except UnauthenticatedError as error:
                 return error.reason
             return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullpass.api import names
 from pullpass.api.times import format_time
-from pullpass.controller.process import SIGNING_KEYS
+from pullpass.controller.process import signing_keys
 from pullpass.controller.queue import Key
 from pullpass.credentials.record import Record
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.unit.controller.faults.operators import Operator
     from tests.unit.controller.faults.scene import Scene
 
+SIGNING_KEYS = signing_keys(SETTINGS.registries)
 STEPS = (0, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 300, 300, 300)
 """Seconds from one look to the next: the longest back-off passes, and the time from one resync to the next, and two
 waits for a repair of what was tampered with again and again."""
@@ -56,7 +57,7 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
 def again(scene: "Scene", operator: "Operator") -> None:
     """Promise 6: what has settled costs no write, for this process and for the next one."""
     scene.promises.writes.clear()
-    for key in (*operator.office.mirror.every_key(), SIGNING_KEYS):
+    for key in (*operator.office.mirror.every_key(), *SIGNING_KEYS):
         operator.queue.add(key)
     scene.flow()
     assert not scene.promises.writes, f"a second pass wrote {scene.promises.writes}"
@@ -68,7 +69,7 @@ def again(scene: "Scene", operator: "Operator") -> None:
 
 def check(scene: "Scene", operator: "Operator") -> None:
     """Statuses, pull secrets, entries, rests, and the queue."""
-    trouble = set() if scene.now >= _ca_begins(scene) else {SIGNING_KEYS}
+    trouble = set() if scene.now >= _ca_begins(scene) else set(SIGNING_KEYS)
     for token in scene.api.of(REGISTRY_TOKENS):
         metadata = token["metadata"]
         going = not _tidied(scene, token, metadata["namespace"])
@@ -85,9 +86,12 @@ def check(scene: "Scene", operator: "Operator") -> None:
 
 
 def _ca_begins(scene: "Scene") -> datetime:
-    """Before that, where a clock was set back, the CA is not valid yet."""
-    data = scene.api.objects["secrets", SETTINGS.namespace, SETTINGS.ca_secret]["data"]
-    return load_pair(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))).not_before
+    """Before that, where a clock was set back, a CA is not valid yet."""
+    begins = []
+    for registry in SETTINGS.registries:
+        data = scene.api.objects["secrets", SETTINGS.namespace, registry.ca_secret]["data"]
+        begins.append(load_pair(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))).not_before)
+    return max(begins)
 
 
 def _token(scene: "Scene", operator: "Operator", token: Body) -> set[str]:
