@@ -507,7 +507,7 @@ def test_operator_has_no_more_than_this(helm: Helm) -> None:
         (NAMESPACE, "leases", ()): {"create"},
         (NAMESPACE, "leases", ("pullpass-operator",)): {"get", "update"},
         (NAMESPACE, "configmaps", ()): {"create"},
-        (NAMESPACE, "configmaps", ("pullpass-trust",)): {"get", "patch"},
+        (NAMESPACE, "configmaps", ("pullpass-trust",)): {"get", "update"},
         (NAMESPACE, "endpointslices", ()): {"list"},
     }
 

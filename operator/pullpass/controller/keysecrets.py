@@ -54,10 +54,15 @@ async def get_or_create(
     return made
 
 
+def is_ours(found: Mapping[str, Any]) -> bool:
+    """Whether pullpass made an object."""
+    labels = found["metadata"].get("labels") or {}
+    return bool(labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY)
+
+
 def must_be_ours(found: Mapping[str, Any], next_step: str) -> None:
     """Raises KeySecretError for an object that pullpass did not make."""
-    labels = found["metadata"].get("labels") or {}
-    if labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY:
+    if not is_ours(found):
         raise KeySecretError(f"{where(found)} is not pullpass's own, so it is left as it is. {next_step}")
 
 
@@ -66,9 +71,9 @@ def files(pair: KeyPair) -> dict[str, bytes]:
     return {CERTIFICATE: pair.certificate_pem, KEY: pair.key_pem}
 
 
-def pair_of(secret: Mapping[str, Any]) -> KeyPair:
+def pair_of(secret: Mapping[str, Any], certificate: str = CERTIFICATE, key: str = KEY) -> KeyPair:
     """The certificate and key of such a Secret. Raises KeySecretError, CertificateError."""
-    return load_pair(content(secret, CERTIFICATE), content(secret, KEY))
+    return load_pair(content(secret, certificate), content(secret, key))
 
 
 def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
