@@ -140,7 +140,7 @@ async def bring_in_order(
     leaf = new_leaf(standing.ca, now) if issue else standing.leaf
     assert leaf is not None
     in_use = [standing.leaf.certificate] if standing.leaf and issue else []
-    keys = await _publish(kube, places, keys, [leaf.certificate, *in_use], now, distrust=distrust and not issue)
+    keys = await _publish(kube, places, keys, [leaf.certificate, *in_use], now, distrust=distrust)
     if issue:
         keys = await _store(kube, places, keys, leaf, standing.ca.certificate)
         logger.info("%s has a new signing key until %s", where(keys.leaf_secret or {}), leaf.not_after.isoformat())
