@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from pullpass.api.registries import Registry
+from pullpass.api.times import format_time
 from pullpass.controller.keysecrets import KeySecretError, encoded, files, must_be_ours
 from pullpass.controller.settings import Places
 from pullpass.controller.signingkeys import (
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 async def replace_ca(
     kube: Kube, places: Places, registry: Registry, now: datetime, *, at_once: bool = False
-) -> Iterator[str]:
+) -> list[str]:
     """Makes the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
 
     Returns lines that say how the keys are then. Raises KeySecretError where that cannot be, KubeError.
@@ -62,7 +63,7 @@ async def replace_ca(
 
 async def switch_ca(
     kube: Kube, places: Places, registry: Registry, now: datetime, *, at_once: bool = False
-) -> Iterator[str]:
+) -> list[str]:
     """Makes the CA sign that was prepared, or was put in the place of the old one.
 
     `at_once` does not ask whether it has been published for long enough, and distrusts the old one now. Returns lines
@@ -83,7 +84,7 @@ async def switch_ca(
             )
         since = standing.published(coming.certificate)
         if not at_once and (since is None or now < since + SPREAD):
-            when = "is not published yet" if since is None else f"was published at {since.isoformat()}"
+            when = "is not published yet" if since is None else f"was published at {format_time(since)}"
             raise KeySecretError(
                 f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
                 f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
@@ -95,19 +96,24 @@ async def switch_ca(
     return await _finish(kube, places, registry, now, switch=True, distrust=at_once)
 
 
-async def status(kube: Kube, places: Places, registry: Registry, now: datetime) -> Iterator[str]:
+async def status(kube: Kube, places: Places, registry: Registry, now: datetime) -> list[str]:
     """Lines that say how the registry's keys are. Raises KeySecretError, KubeError."""
-    return _told(places, await load(kube, places, registry, now), now)
+    return [*_told(places, await load(kube, places, registry, now), now)]
 
 
 async def _finish(
     kube: Kube, places: Places, registry: Registry, now: datetime, *, switch: bool, distrust: bool
-) -> Iterator[str]:
+) -> list[str]:
     async def finish() -> Keys:
         keys = await load(kube, places, registry, now)
         return await bring_in_order(kube, places, keys, now, switch=switch, distrust=distrust)
 
-    return _told(places, await _patiently(finish), now)
+    keys = await _patiently(finish)
+    lines = [*_told(places, keys, now)]
+    if distrust:
+        trust_map = f"{places.namespace}/{registry.trust_config_map}"
+        lines.append(f"  NOW  Pulls fail at every registry until it has loaded ConfigMap {trust_map} (restart it).")
+    return lines
 
 
 async def _write_ca(kube: Kube, places: Places, keys: Keys, ca: KeyPair, following: KeyPair | None) -> None:
@@ -142,13 +148,13 @@ def _told(places: Places, keys: Keys, now: datetime) -> Iterator[str]:
     published = {one.fingerprint: one for one in standing.trusted}
     for one, certificate in certificates.items():
         there = published.get(one)
-        since = f"published since {there.since:%Y-%m-%dT%H:%M:%SZ}" if there else "not published yet"
-        until = f", leaves at {there.until:%Y-%m-%dT%H:%M:%SZ}" if there and there.until else ""
+        since = f"published since {format_time(there.since)}" if there else "not published yet"
+        until = f", leaves at {format_time(there.until)}" if there and there.until else ""
         ends = certificate.not_valid_after_utc
         yield f"  CA {one[:16]}  {roles.get(one, 'leaving')}, ends {ends:%Y-%m-%d}, {since}{until}"
     if standing.leaf:
         due = standing.leaf_due(now)
-        yield f"  leaf  ends {standing.leaf.not_after:%Y-%m-%d}, the next one is issued at {due:%Y-%m-%dT%H:%M:%SZ}"
+        yield f"  leaf  ends {standing.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
     else:
         yield f"  leaf  none that can be read in Secret {places.credentials_namespace}/{registry.signing_secret}"
     yield f"  step {standing.step}: {next_step(places, keys, now)}"

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pullpass.api import names
 from pullpass.api.registries import Registry
+from pullpass.api.times import format_time
 from pullpass.controller import metrics
 from pullpass.controller.keysecrets import (
     OURS,
@@ -77,6 +78,7 @@ async def reconcile(kube: Kube, settings: Settings, registry: Registry, now: dat
     Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError
     where the API server failed or refused.
     """
+    await get_or_create(kube, settings.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
     before = await load(kube, settings, registry, now)
     keys = await bring_in_order(kube, settings, before, now)
     standing = keys.standing
@@ -104,13 +106,15 @@ async def load_seed(kube: Kube, settings: Settings) -> bytes:
 
 
 async def load(kube: Kube, places: Places, registry: Registry, now: datetime) -> Keys:
-    """What there is of a registry's keys; a CA is made where there is none. Raises KeySecretError, KubeError."""
+    """What there is of a registry's keys. Raises KubeError, and KeySecretError, also where there is no CA yet."""
     # Before the others: while it is unchanged nobody has finished to take a CA out of it, so what is read after it
     # cannot be of a time when that CA was still wanted.
     trust_map = await _found(kube, CONFIG_MAPS, places.namespace, registry.trust_config_map)
     if trust_map:
         must_be_ours(trust_map, f"Delete it, or choose another trustConfigMap for registry {registry.name}.")
-    ca_secret = await get_or_create(kube, places.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
+    ca_secret = await _found(kube, SECRETS, places.namespace, registry.ca_secret)
+    if ca_secret is None:
+        raise KeySecretError(f"There is no Secret {places.namespace}/{registry.ca_secret} yet: the operator makes it.")
     ca = _ca(registry, ca_secret, now)
     await _must_be_its_own(kube, places, registry, ca)
     leaf_secret = await _found(kube, SECRETS, places.credentials_namespace, registry.signing_secret)
@@ -163,11 +167,11 @@ def next_step(places: Places, keys: Keys, now: datetime) -> str:
         case Step.PREPARED:
             return f"the next CA is published beside the one that signs. {load}: {switch}"
         case Step.REPLACED:
-            due = standing.leaf_due(now).isoformat(timespec="seconds")
+            due = format_time(standing.leaf_due(now))
             return f"the CA was replaced, and the new one signs from {due} on. {load}: {switch}"
         case Step.LEAVING:
             until = max(authority.until for authority in standing.trusted if authority.until)
-            return f"the new CA signs; the old one leaves the bundle at {until.isoformat(timespec='seconds')} by itself"
+            return f"the new CA signs; the old one leaves the bundle at {format_time(until)} by itself"
         case Step.NONE:
             return "one CA, which signs; nothing to do"
 

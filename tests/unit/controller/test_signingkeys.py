@@ -266,7 +266,7 @@ async def test_each_step_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert said(caplog).count("run: pullpass keys switch-ca --registry default") == 1
     await reconcile(kube, SETTINGS, DEFAULT, NOW + GRACE)
-    assert "the old one leaves the bundle at 2027-03-15T13:00:00+00:00" in said(caplog)
+    assert "the old one leaves the bundle at 2027-03-15T13:00:00Z" in said(caplog)
 
 
 async def test_a_ca_that_ends_soon_is_said_whenever_a_leaf_is_renewed(caplog: pytest.LogCaptureFixture) -> None:
