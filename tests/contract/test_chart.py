@@ -85,6 +85,12 @@ def arguments_of(manifests: tuple[Manifest, ...], name: str) -> list[str]:
     return arguments
 
 
+def environment_of(manifests: tuple[Manifest, ...], name: str) -> dict[str, str]:
+    """The variables whose values the chart knows."""
+    (container,) = one(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+
+
 def grants(manifests: tuple[Manifest, ...], account: str) -> Iterator[tuple[str | None, Manifest]]:
     """Each rule that a service account has, with the namespace that it holds in, None for all."""
     for binding in of_kind(manifests, "RoleBinding", "ClusterRoleBinding"):
@@ -339,7 +345,7 @@ def test_settings_of_pods_reach_them(helm: Helm) -> None:
     assert spec["affinity"] == {"nodeAffinity": {}}
     assert spec["serviceAccountName"] == "my-operator"
     (container,) = spec["containers"]
-    assert [variable["name"] for variable in container["env"]] == ["POD_NAME", "HTTPS_PROXY"]
+    assert [variable["name"] for variable in container["env"]][-2:] == ["POD_NAME", "HTTPS_PROXY"]
     assert container["args"][-1] == "--metrics-port=8082"
 
 
@@ -391,9 +397,6 @@ def test_operator_is_told_where_things_are(helm: Helm) -> None:
     manifests = helm.render("--set=registryHosts={one.example.com,localhost:30500}")
     assert arguments_of(manifests, "pullpass-operator") == [
         "operator",
-        f"--namespace={NAMESPACE}",
-        f"--credentials-namespace={CREDENTIALS}",
-        "--registries=/etc/pullpass/registries.json",
         "--token-server-service=pullpass-token-server",
         "--seed-secret=pullpass-seed",
         "--bcrypt-cost=6",
@@ -401,6 +404,15 @@ def test_operator_is_told_where_things_are(helm: Helm) -> None:
         "--log-level=info",
         "--log-format=json",
     ]
+    # For `kubectl exec … pullpass keys` as well.
+    assert environment_of(manifests, "pullpass-operator") == {
+        "PULLPASS_NAMESPACE": NAMESPACE,
+        "PULLPASS_CREDENTIALS_NAMESPACE": CREDENTIALS,
+        "PULLPASS_REGISTRIES": "/etc/pullpass/registries.json",
+    }
+    (container,) = one(manifests, "Deployment", "pullpass-operator")["spec"]["template"]["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts["/etc/pullpass"] == "registries"
     assert one(manifests, "Service", "pullpass-token-server")
 
 
@@ -485,7 +497,7 @@ def test_token_server_follows_the_credentials_namespace(helm: Helm) -> None:
     manifests = helm.render(case="full-values.yaml")
     rules = list(grants(manifests, "my-token-server"))
     assert [namespace for namespace, rule in rules if "secrets" in rule["resources"]] == ["vault"]
-    assert "--credentials-namespace=vault" in arguments_of(manifests, "pullpass-operator")
+    assert environment_of(manifests, "pullpass-operator")["PULLPASS_CREDENTIALS_NAMESPACE"] == "vault"
     assert not of_kind(manifests, "Namespace")
 
 
@@ -507,7 +519,7 @@ def test_operator_has_no_more_than_this(helm: Helm) -> None:
         (NAMESPACE, "leases", ()): {"create"},
         (NAMESPACE, "leases", ("pullpass-operator",)): {"get", "update"},
         (NAMESPACE, "configmaps", ()): {"create"},
-        (NAMESPACE, "configmaps", ("pullpass-trust",)): {"get", "patch"},
+        (NAMESPACE, "configmaps", ("pullpass-trust",)): {"get", "update"},
         (NAMESPACE, "endpointslices", ()): {"list"},
     }
 

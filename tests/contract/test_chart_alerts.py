@@ -50,6 +50,19 @@ CASES = {
         silent={f'{SERVER}_signing_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH}x20"},
         labels={"pod": "a"},
     ),
+    "PullpassCAEnds": Case(
+        fires={f'{OPERATOR}_ca_not_after_seconds{{{HERE},pod="a",registry="edge"}}': f"{MONTH // 2}x20"},
+        silent={f'{OPERATOR}_ca_not_after_seconds{{{HERE},pod="a",registry="edge"}}': f"{MONTH}x20"},
+        labels={"pod": "a", "registry": "edge"},
+    ),
+    "PullpassCAReplaced": Case(
+        fires={f'{OPERATOR}_ca_replacement{{{HERE},pod="a",registry="edge",step="replaced"}}': "1x20"},
+        silent={
+            f'{OPERATOR}_ca_replacement{{{HERE},pod="a",registry="edge",step="replaced"}}': "0x20",
+            f'{OPERATOR}_ca_replacement{{{HERE},pod="a",registry="edge",step="prepared"}}': "1x20",
+        },
+        labels={"pod": "a", "registry": "edge", "step": "replaced"},
+    ),
     "PullpassPullsFail": Case(
         fires={f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="unavailable"}}': "0+1x20"},
         silent={

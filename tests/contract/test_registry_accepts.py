@@ -79,6 +79,11 @@ def program(version: str) -> list[str]:
     return [found]
 
 
+def published(ca: KeyPair, now: datetime) -> Mapping[str, str]:
+    """The ConfigMap of a registry that has never had another CA."""
+    return trust.contents(trust.trusted((), [ca.certificate], now), [new_leaf(ca, now).certificate], {}, now)
+
+
 @contextmanager
 def running(
     version: str,
@@ -147,7 +152,7 @@ def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A registry that got its trust files once, with a blob in it."""
     now = datetime.now(UTC)
     ca = new_ca(now)
-    bundle = trust.contents(ca, new_leaf(ca, now), {}, now)
+    bundle = published(ca, now)
     with running(request.param, ca, bundle, tmp_path_factory.mktemp("registry")) as started:
         assert started.push(token(ca, actions=["pull", "push"])) == 201
         yield started
@@ -229,7 +234,7 @@ GIVEN: dict[str, Callable[[datetime], KeyPair]] = {
 def test_a_ca_that_people_bring_is_accepted(version: str, kind: str, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     ca = GIVEN[kind](now)
-    bundle = trust.contents(ca, new_leaf(ca, now), {}, now)
+    bundle = published(ca, now)
     with running(version, ca, bundle, tmp_path) as started:
         assert started.push(token(ca, actions=["pull", "push"])) == 201
         assert started.pull(token(ca)) == 200

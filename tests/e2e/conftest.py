@@ -19,8 +19,8 @@ from tests.e2e.waiting import until
 
 NAME = "e2e"
 NODES = 2
-_LAST = ("test_replicas", "test_release", "test_secrecy")
-"""Modules that run last: two change or end the release of the others, one looks through what they all made known."""
+_LAST = ("test_rollover", "test_replicas", "test_release", "test_secrecy")
+"""Modules that run last: three change or end the release of the others, one looks through what they all made known."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

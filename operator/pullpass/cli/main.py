@@ -1,6 +1,6 @@
-"""`pullpass operator` and `pullpass token-server`: flags become settings, and the process runs.
+"""`pullpass operator` and `pullpass token-server`: flags become settings, and the process runs; and `pullpass keys`.
 
-Each process imports only its own half: a token server never loads Kopf.
+Each command imports only what it needs: a token server never loads Kopf.
 """
 
 import argparse
@@ -12,18 +12,17 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 
 from pullpass.api import registries
 from pullpass.api.registries import Registries, RegistriesError
-from pullpass.cli import logs
+from pullpass.cli import flags, keys, logs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 when told to stop, 1 when it could not go on."""
     options = _parser().parse_args(arguments)
     logs.configure(options.log_level, options.log_format)
-    run = _operator if options.command == "operator" else _token_server
+    run = {"operator": _operator, "token-server": _token_server, "keys": keys.run}[options.command]
     try:
         return run(options, registries.load(options.registries))
     except RegistriesError as error:
@@ -91,15 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument
-    add("--credentials-namespace", required=True, metavar="NS", help="where the credential records live")
-    add(
-        "--registries",
-        type=Path,
-        default=os.environ.get("PULLPASS_REGISTRIES"),
-        required="PULLPASS_REGISTRIES" not in os.environ,
-        metavar="FILE",
-        help="JSON file with the registries that pull secrets and access tokens are for ($PULLPASS_REGISTRIES)",
-    )
+    flags.add_places(common)
     add(
         "--bcrypt-cost",
         type=_cost,
@@ -107,13 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="cost of password hashes, 4 to 12 (%(default)s)",
     )
-    add("--kubeconfig", default=os.environ.get("KUBECONFIG"), help="outside a cluster: the kubeconfig to use")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     add("--log-format", choices=("text", "json"), default="text")
 
     operator = commands.add_parser("operator", parents=[common], help="reconcile ScopeMaps and RegistryTokens")
     add = operator.add_argument
-    add("--namespace", required=True, metavar="NS", help="the release's namespace: Lease, CAs, trust bundles")
+    flags.add_namespace(operator)
     add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="who holds the Lease")
     add("--token-server-service", required=True, metavar="NAME", help="Service of the token servers")
     add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
@@ -151,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         default=5,
         help="how long to go on answering, unready, after SIGTERM (%(default)s)",
     )
+    keys.add_to(commands)
     return parser
 
 

@@ -7,3 +7,11 @@ QUEUE = Gauge("pullpass_operator_queue_length", "Keys that wait for a worker or 
 TOKENS = Gauge("pullpass_operator_registry_tokens", "RegistryTokens that this replica knows.")
 RECONCILES = Counter("pullpass_operator_reconciles_total", "Keys worked on, by kind and outcome.", ["kind", "outcome"])
 DURATION = Histogram("pullpass_operator_reconcile_seconds", "Time that one key took, in seconds.", ["kind"])
+CA_NOT_AFTER = Gauge(
+    "pullpass_operator_ca_not_after_seconds", "End of a registry's CA, in seconds since 1970.", ["registry"]
+)
+CA_REPLACEMENT = Gauge(
+    "pullpass_operator_ca_replacement",
+    "1 for the step that the replacement of a registry's CA is at.",
+    ["registry", "step"],
+)

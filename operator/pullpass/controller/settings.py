@@ -6,17 +6,23 @@ from pullpass.api.registries import Registries
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Where the operator keeps things and whom it asks."""
+class Places:
+    """Where keys are: as much as `pullpass keys` has to know."""
 
     namespace: str
     """Release namespace: the Lease, CAs, seed and trust bundles live here, and the token servers run here."""
     credentials_namespace: str
     """Namespace of the credential records and the signing leaves, the only one whose Secrets token servers may read."""
-    identity: str
-    """Who holds the Lease: the pod's name."""
     registries: Registries
     """What pull secrets are for, and whose keys are looked after."""
+
+
+@dataclass(frozen=True)
+class Settings(Places):
+    """Where the operator keeps things and whom it asks."""
+
+    identity: str
+    """Who holds the Lease: the pod's name."""
     token_server_service: str
     """Service whose EndpointSlices name the token servers' replicas."""
     seed_secret: str = "pullpass-seed"

@@ -2,209 +2,274 @@
 passwords.
 
 What is there is used as it is. Only the leaf and the trust ConfigMap are ever written a second time, and only
-where they are ours: the CA may be somebody else's, and a new seed would orphan passwords.
+where they are ours: the CA may be somebody else's, and a new seed would orphan passwords. `rollover` has what people
+ask for beyond that.
+
+Registries read what they trust at any time, so the bundle is written before the leaf that needs it. Each write is for
+the version that was judged: operator and commands may come between each other, and whoever is late judges anew.
 """
 
-import base64
-import binascii
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pullpass.api import names
 from pullpass.api.registries import Registry
-from pullpass.controller.settings import Settings
-from pullpass.kube.client import Conflict, Kube, NotFound
-from pullpass.kube.resources import CONFIG_MAPS, SECRETS
-from pullpass.signing import trust
-from pullpass.signing.certificates import (
-    CertificateError,
-    KeyPair,
-    check_ca,
-    leaf_due,
-    load_pair,
-    new_ca,
-    new_leaf,
+from pullpass.api.times import format_time
+from pullpass.controller import metrics
+from pullpass.controller.keysecrets import (
+    OURS,
+    TLS,
+    KeySecretError,
+    content,
+    encoded,
+    files,
+    get_or_create,
+    is_ours,
+    must_be_ours,
+    pair_of,
+    where,
 )
+from pullpass.controller.settings import Places, Settings
+from pullpass.kube.client import Kube, NotFound, Object
+from pullpass.kube.resources import CONFIG_MAPS, SECRETS, Resource
+from pullpass.signing import trust
+from pullpass.signing.certificates import CertificateError, KeyPair, check_ca, new_ca, new_leaf
+from pullpass.signing.rollover import Standing, Step, issuer_of
 
 SEED_KEY = "seed"
 SEED_BYTES = 32
+NEXT_CERTIFICATE, NEXT_KEY = "next.crt", "next.key"
+"""In the Secret of a CA of ours: the one that is to take its place."""
+ISSUER = "ca.crt"
+"""In the leaf's Secret: the certificate of the CA that issued it, which its own Secret may no longer have."""
 LOOK_AGAIN = timedelta(minutes=10)
 """How soon a CA that somebody replaced is noticed."""
-
-_TLS = "kubernetes.io/tls"
-_CERTIFICATE, _KEY = "tls.crt", "tls.key"
-_OURS = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
+ENDING = 0.1
+"""With so much of a CA's life left each renewal of a leaf is a warning as well."""
 
 logger = logging.getLogger(__name__)
 
 
-class SigningKeyError(Exception):
-    """A key that pullpass cannot use or may not replace: what is wrong, where, and what to do about it."""
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one registry, and the objects that they are stored in, each in the version that was read."""
+
+    registry: Registry
+    standing: Standing
+    ca_secret: Object
+    leaf_secret: Object | None
+    trust_map: Object | None
+
+    @property
+    def published(self) -> dict[str, str]:
+        """The data of the trust ConfigMap."""
+        return (self.trust_map or {}).get("data") or {}
 
 
 async def reconcile(kube: Kube, settings: Settings, registry: Registry, now: datetime) -> datetime:
     """Brings CA, leaf and trust ConfigMap of a registry in order and returns when to look again.
 
-    Writes only what is missing, due or different. Raises SigningKeyError where people have to act, KubeError
+    Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError
     where the API server failed or refused.
     """
-    ca = await _ca(kube, settings, registry, now)
-    await _must_be_its_own(kube, settings, registry, ca)
-    leaf = await _leaf(kube, settings, registry, ca, now)
-    await _publish(kube, settings, registry, ca, leaf, now)
-    return min(leaf_due(leaf, ca, now), now + LOOK_AGAIN)
+    await get_or_create(kube, settings.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
+    before = await load(kube, settings, registry, now)
+    keys = await bring_in_order(kube, settings, before, now)
+    standing = keys.standing
+    metrics.CA_NOT_AFTER.labels(registry.name).set(standing.ca.not_after.timestamp())
+    for one in Step:
+        metrics.CA_REPLACEMENT.labels(registry.name, one).set(one is standing.step)
+    if standing.trusted != before.standing.trusted:
+        logger.info("registry %s: %s", registry.name, next_step(settings, keys, now))
+    leaving = [authority.until for authority in standing.trusted if authority.until]
+    return min(standing.leaf_due(now), now + LOOK_AGAIN, *leaving)
 
 
 async def load_seed(kube: Kube, settings: Settings) -> bytes:
-    """The seed of all passwords, made at the first call ever. Raises SigningKeyError, KubeError."""
-    secret = await _get_or_create(
+    """The seed of all passwords, made at the first call ever. Raises KeySecretError, KubeError."""
+    secret = await get_or_create(
         kube, settings.namespace, settings.seed_secret, lambda: {SEED_KEY: secrets.token_bytes(SEED_BYTES)}
     )
-    seed = _content(secret, SEED_KEY)
+    seed = content(secret, SEED_KEY)
     if len(seed) < SEED_BYTES:
-        raise SigningKeyError(
-            f"{_where(secret)} holds {len(seed)} bytes under {SEED_KEY}, and {SEED_BYTES} are needed. "
+        raise KeySecretError(
+            f"{where(secret)} holds {len(seed)} bytes under {SEED_KEY}, and {SEED_BYTES} are needed. "
             "Restore it from a backup, or delete it: pullpass then makes another, for all later passwords."
         )
     return seed
 
 
-async def _ca(kube: Kube, settings: Settings, registry: Registry, now: datetime) -> KeyPair:
-    secret = await _get_or_create(kube, settings.namespace, registry.ca_secret, lambda: _files(new_ca(now)), kind=_TLS)
+async def load(kube: Kube, places: Places, registry: Registry, now: datetime) -> Keys:
+    """What there is of a registry's keys. Raises KubeError, and KeySecretError, also where there is no CA yet."""
+    # Before the others: while it is unchanged nobody has finished to take a CA out of it, so what is read after it
+    # cannot be of a time when that CA was still wanted.
+    trust_map = await _found(kube, CONFIG_MAPS, places.namespace, registry.trust_config_map)
+    if trust_map:
+        must_be_ours(trust_map, f"Delete it, or choose another trustConfigMap for registry {registry.name}.")
+    ca_secret = await _found(kube, SECRETS, places.namespace, registry.ca_secret)
+    if ca_secret is None:
+        raise KeySecretError(f"There is no Secret {places.namespace}/{registry.ca_secret} yet: the operator makes it.")
+    ca = _ca(registry, ca_secret, now)
+    await _must_be_its_own(kube, places, registry, ca)
+    leaf_secret = await _found(kube, SECRETS, places.credentials_namespace, registry.signing_secret)
+    if leaf_secret:
+        must_be_ours(
+            leaf_secret, f"Delete it, or rename it: pullpass keeps a signing key as {registry.signing_secret}."
+        )
+    next_ca, leaf = _next_ca(ca_secret, now), _leaf(leaf_secret)
+    bundle = trust.authorities((trust_map or {}).get("data") or {}, now)
+    issuer = None
+    if leaf:
+        candidates = [ca.certificate, *(one.certificate for one in bundle), *_stored_issuer(leaf_secret)]
+        issuer = issuer_of(leaf.certificate, candidates)
+    return Keys(registry, Standing(ca, next_ca, leaf, issuer, bundle), ca_secret, leaf_secret, trust_map)
+
+
+async def bring_in_order(
+    kube: Kube, places: Places, keys: Keys, now: datetime, *, switch: bool = False, distrust: bool = False
+) -> Keys:
+    """Publishes what must be trusted, issues a leaf where one is due, and returns how the keys are then.
+
+    `switch` issues a leaf of the CA in the Secret although one of another CA still works; `distrust` takes every CA
+    out of the bundle that no leaf needs any more, without waiting for the end of its access tokens.
+    """
+    standing = keys.standing
+    issue = standing.leaf_due(now) <= now or (switch and not standing.switched)
+    leaf = new_leaf(standing.ca, now) if issue else standing.leaf
+    assert leaf is not None
+    in_use = [standing.leaf.certificate] if standing.leaf and issue else []
+    keys = await _publish(kube, places, keys, [leaf.certificate, *in_use], now, distrust=distrust)
+    if issue:
+        keys = await _store(kube, places, keys, leaf, standing.ca.certificate)
+        logger.info("%s has a new signing key until %s", where(keys.leaf_secret or {}), leaf.not_after.isoformat())
+        if standing.ca.not_after - now < ENDING * (standing.ca.not_after - standing.ca.not_before):
+            logger.warning("%s ends at %s: replace it", where(keys.ca_secret), standing.ca.not_after.isoformat())
+        # Only now is it known that the old CA signs no more.
+        return await _publish(kube, places, keys, [leaf.certificate], now, distrust=distrust)
+    assert standing.issuer is not None
+    if _stored_issuer(keys.leaf_secret) != [standing.issuer]:
+        keys = await _store(kube, places, keys, leaf, standing.issuer)
+    return keys
+
+
+def next_step(places: Places, keys: Keys, now: datetime) -> str:
+    """In words: at which step the replacement of the registry's CA is, and what is to be done."""
+    standing, registry = keys.standing, keys.registry
+    load = f"Have every registry load ConfigMap {places.namespace}/{registry.trust_config_map} (restart it), then run"
+    switch = f"pullpass keys switch-ca --registry {registry.name}"
+    match standing.step:
+        case Step.PREPARED:
+            return f"the next CA is published beside the one that signs. {load}: {switch}"
+        case Step.REPLACED:
+            due = format_time(standing.leaf_due(now))
+            return f"the CA was replaced, and the new one signs from {due} on. {load}: {switch}"
+        case Step.LEAVING:
+            until = max(authority.until for authority in standing.trusted if authority.until)
+            return f"the new CA signs; the old one leaves the bundle at {format_time(until)} by itself"
+        case Step.NONE:
+            return "one CA, which signs; nothing to do"
+
+
+def _ca(registry: Registry, secret: Object, now: datetime) -> KeyPair:
     try:
-        ca = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
+        ca = pair_of(secret)
         check_ca(ca, now)
     except CertificateError as error:
-        raise SigningKeyError(
-            f"{_where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the "
+        raise KeySecretError(
+            f"{where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the "
             "Secret and pullpass makes one; then registries must load ConfigMap "
             f"{registry.trust_config_map} again."
         ) from None
     return ca
 
 
-async def _must_be_its_own(kube: Kube, settings: Settings, registry: Registry, ca: KeyPair) -> None:
+def _next_ca(secret: Object, now: datetime) -> KeyPair | None:
+    """The prepared CA. One that cannot be used is none: `replace-ca` makes another."""
+    if not is_ours(secret) or NEXT_CERTIFICATE not in (secret.get("data") or {}):
+        return None
+    try:
+        ca = pair_of(secret, NEXT_CERTIFICATE, NEXT_KEY)
+        check_ca(ca, now)
+    except (CertificateError, KeySecretError) as error:
+        logger.warning("%s: the next CA cannot be used: %s", where(secret), error)
+        return None
+    return ca
+
+
+def _leaf(secret: Object | None) -> KeyPair | None:
+    try:
+        return pair_of(secret) if secret else None
+    except (CertificateError, KeySecretError):
+        return None
+
+
+def _stored_issuer(secret: Object | None) -> list[x509.Certificate]:
+    """The CA certificate beside the leaf; those of older versions have none."""
+    try:
+        return x509.load_pem_x509_certificates(content(secret, ISSUER)) if secret else []
+    except (ValueError, KeySecretError):
+        return []
+
+
+async def _must_be_its_own(kube: Kube, places: Places, registry: Registry, ca: KeyPair) -> None:
     """Two registries that trust the same key would take each other's tokens, so the later one gets no leaf."""
-    for other in settings.registries:
+    for other in places.registries:
         if other.name == registry.name:
             return
         try:
-            secret = await kube.get(SECRETS, settings.namespace, other.ca_secret)
-            theirs = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
-        except (NotFound, SigningKeyError, CertificateError):
+            secret = await kube.get(SECRETS, places.namespace, other.ca_secret)
+            theirs = pair_of(secret)
+        except (NotFound, KeySecretError, CertificateError):
             continue  # it cannot sign either
         if theirs.certificate.public_key() == ca.certificate.public_key():
-            raise SigningKeyError(
-                f"Secret {settings.namespace}/{registry.ca_secret} of registry {registry.name} has the same key as "
-                f"{_where(secret)} of registry {other.name}: each would take access tokens for the other. "
+            raise KeySecretError(
+                f"Secret {places.namespace}/{registry.ca_secret} of registry {registry.name} has the same key as "
+                f"{where(secret)} of registry {other.name}: each would take access tokens for the other. "
                 "Put another CA there, or delete the Secret and pullpass makes one."
             )
 
 
-async def _leaf(kube: Kube, settings: Settings, registry: Registry, ca: KeyPair, now: datetime) -> KeyPair:
-    namespace, name = settings.credentials_namespace, registry.signing_secret
-    labels = {names.COMPONENT_LABEL: names.SIGNING_KEY}
-    secret = await _get_or_create(kube, namespace, name, lambda: _files(new_leaf(ca, now)), kind=_TLS, labels=labels)
-    try:
-        leaf = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
-        if leaf_due(leaf, ca, now) > now:
-            return leaf
-        why = "it is due, or of another CA"
-    except (CertificateError, SigningKeyError):
-        why = "it could not be read"
-    _must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {name}.")
-    leaf = new_leaf(ca, now)
-    # With the version that was judged: if it changed meanwhile, the next attempt judges it anew.
-    await kube.replace(SECRETS, namespace, name, {**secret, "data": _encoded(_files(leaf))})
-    logger.info("%s has a new signing key until %s: %s", _where(secret), leaf.not_after.isoformat(), why)
-    return leaf
-
-
 async def _publish(
-    kube: Kube, settings: Settings, registry: Registry, ca: KeyPair, leaf: KeyPair, now: datetime
-) -> None:
-    namespace, name = settings.namespace, registry.trust_config_map
-    published: dict[str, str] = {}
-    try:
-        there = await kube.get(CONFIG_MAPS, namespace, name)
-    except NotFound:
-        pass
+    kube: Kube, places: Places, keys: Keys, leaves: Sequence[x509.Certificate], now: datetime, *, distrust: bool
+) -> Keys:
+    registry, standing = keys.registry, keys.standing
+    stays = trust.afterglow(registry.access_token_lifetime)
+    bundle = trust.trusted(standing.trusted, standing.wanted, now, stays=stays, distrust=distrust)
+    data = trust.contents(bundle, leaves, keys.published, now)
+    if keys.published == data:
+        return keys
+    if keys.trust_map is None:
+        metadata = {"name": registry.trust_config_map, "namespace": places.namespace, "labels": OURS}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        written = await kube.create(CONFIG_MAPS, places.namespace, body)
     else:
-        _must_be_ours(there, f"Delete it, or choose another trustConfigMap for registry {registry.name}.")
-        published = there.get("data") or {}
-    data = trust.contents(ca, leaf, published, now)
-    if published == data:
-        return
-    body = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": namespace, "labels": _OURS},
-        "data": data,
-    }
-    await kube.apply(CONFIG_MAPS, namespace, name, body)
-    if published.get(trust.BUNDLE_KEY) != data[trust.BUNDLE_KEY]:
-        logger.info("ConfigMap %s/%s has a new CA: registry %s must load it", namespace, name, registry.name)
+        body = {**keys.trust_map, "data": data}
+        written = await kube.replace(CONFIG_MAPS, places.namespace, registry.trust_config_map, body)
+    return replace(keys, standing=replace(standing, trusted=bundle), trust_map=written)
 
 
-async def _get_or_create(
-    kube: Kube,
-    namespace: str,
-    name: str,
-    make: Callable[[], Mapping[str, bytes]],
-    *,
-    kind: str = "Opaque",
-    labels: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+async def _store(kube: Kube, places: Places, keys: Keys, leaf: KeyPair, issuer: x509.Certificate) -> Keys:
+    namespace, name = places.credentials_namespace, keys.registry.signing_secret
+    pem = issuer.public_bytes(Encoding.PEM)
+    data = encoded({**files(leaf), ISSUER: pem})
+    if keys.leaf_secret is None:
+        labels = {**OURS, names.COMPONENT_LABEL: names.SIGNING_KEY}
+        metadata = {"name": name, "namespace": namespace, "labels": labels}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": TLS, "data": data}
+        written = await kube.create(SECRETS, namespace, body)
+    else:
+        written = await kube.replace(SECRETS, namespace, name, {**keys.leaf_secret, "data": data})
+    return replace(keys, standing=replace(keys.standing, leaf=leaf, issuer=issuer), leaf_secret=written)
+
+
+async def _found(kube: Kube, resource: Resource, namespace: str, name: str) -> Object | None:
     try:
-        return await kube.get(SECRETS, namespace, name)
+        return await kube.get(resource, namespace, name)
     except NotFound:
-        pass
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": {**_OURS, **(labels or {})}},
-        "type": kind,
-        "data": _encoded(make()),
-    }
-    try:
-        made = await kube.create(SECRETS, namespace, body)
-    except Conflict:
-        return await kube.get(SECRETS, namespace, name)
-    logger.info("made %s", _where(body))
-    return made
-
-
-def _must_be_ours(found: Mapping[str, Any], next_step: str) -> None:
-    labels = found["metadata"].get("labels") or {}
-    if labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY:
-        raise SigningKeyError(f"{_where(found)} is not pullpass's own, so it is left as it is. {next_step}")
-
-
-def _files(pair: KeyPair) -> dict[str, bytes]:
-    return {_CERTIFICATE: pair.certificate_pem, _KEY: pair.key_pem}
-
-
-def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
-    return {key: base64.b64encode(content).decode() for key, content in data.items()}
-
-
-def _content(secret: Mapping[str, Any], key: str) -> bytes:
-    try:
-        content = base64.b64decode((secret.get("data") or {})[key], validate=True)
-    except KeyError:
-        raise SigningKeyError(
-            f"{_where(secret)} has no {key}. Add it, or delete the Secret and pullpass makes one."
-        ) from None
-    except (binascii.Error, TypeError, ValueError):
-        raise SigningKeyError(
-            f"{_where(secret)}: {key} is not base64. Correct it, or delete the Secret and pullpass makes one."
-        ) from None
-    return content
-
-
-def _where(found: Mapping[str, Any]) -> str:
-    metadata = found["metadata"]
-    return f"{found.get('kind', 'Secret')} {metadata['namespace']}/{metadata['name']}"
+        return None

@@ -1,7 +1,8 @@
 """The CA that registries trust, and the leaf that signs access tokens (RFC 5280).
 
-Registries hold the CA alone, so the leaf can be renewed without touching them. Both of ours are EC P-256,
-which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an intermediate one.
+Registries hold the CA alone, so the leaf can be renewed without touching them; `rollover` says how the CA itself is.
+Both of ours are EC P-256, which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an
+intermediate one.
 """
 
 from dataclasses import dataclass, field
@@ -142,15 +143,27 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     return True
 
 
-def leaf_due(leaf: KeyPair, ca: KeyPair, now: datetime) -> datetime:
-    """When to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
+def same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
+    """Whether two certificates are of one CA, by name and key: what it issued verifies under both."""
+    return one.subject == other.subject and one.public_key() == other.public_key()
+
+
+def usable(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
+    """Whether registries that trust the CA accept what the leaf signs."""
     public_key = leaf.certificate.public_key()
-    usable = isinstance(public_key, ec.EllipticCurvePublicKey) and full_length(public_key)
-    if not usable or not issued_by(leaf.certificate, ca.certificate):
+    return (
+        isinstance(public_key, ec.EllipticCurvePublicKey)
+        and full_length(public_key)
+        and issued_by(leaf.certificate, ca)
+        and leaf.not_before <= now < leaf.not_after
+    )
+
+
+def leaf_due(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> datetime:
+    """When to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
+    if not usable(leaf, ca, now):
         return now
-    if not leaf.not_before <= now < leaf.not_after:
-        return now
-    if leaf.not_after >= ca.not_after - _SECOND:
+    if leaf.not_after >= ca.not_valid_after_utc - _SECOND:
         return leaf.not_after  # a new one could not live longer than this CA either
     return leaf.not_after - (leaf.not_after - leaf.not_before) / 3
 

@@ -7,12 +7,9 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from pullpass.signing import trust
-from pullpass.signing.certificates import new_leaf
 from tests.clients.content import blobs_of
 from tests.cluster import ports, processes, toolchain
 
@@ -87,9 +84,8 @@ def running(version: str, directory: Path, realm: Realm | None) -> Iterator[Regi
         "http": {"addr": f"127.0.0.1:{port}", "secret": "of this test"},
     }
     if realm is not None:
-        now = datetime.now(UTC)
-        bundle = directory / trust.BUNDLE_KEY
-        bundle.write_text(trust.contents(realm.ca, new_leaf(realm.ca, now), {}, now)[trust.BUNDLE_KEY])
+        bundle = directory / "ca.crt"
+        bundle.write_bytes(realm.ca.certificate_pem)
         token = {"realm": realm.url, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(bundle)}
         config["auth"] = {"token": token}
     file, pid_file, log = directory / "config.yml", directory / "pid", directory / "log"

@@ -7,15 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from prometheus_client import REGISTRY
 
 from pullpass.api import names
 from pullpass.api.names import SIGNING_SECRET
+from pullpass.controller.keysecrets import KeySecretError
 from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import LOOK_AGAIN, SigningKeyError, load_seed, reconcile
+from pullpass.controller.signingkeys import LOOK_AGAIN, load_seed, reconcile
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
+from pullpass.signing import trust
 from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, new_key, new_leaf
+from pullpass.signing.rollover import GRACE
 from pullpass.signing.tokens import Signer
 from tests.registries import DEFAULT, OTHER, TWO
 from tests.unit.signing.authorities import given_ca
@@ -64,6 +69,25 @@ def kid(pair: KeyPair) -> str:
     return Signer(pair.key_pem, pair.certificate_pem).kid
 
 
+def bundle(kube: Memory) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(kube.objects[TRUST]["data"]["ca.crt"].encode())
+
+
+def issuer(kube: Memory) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(base64.b64decode(kube.objects[LEAF]["data"]["ca.crt"]))
+
+
+def metric(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"pullpass_operator_{name}", {"registry": "default", **labels})
+
+
+def said(caplog: pytest.LogCaptureFixture) -> str:
+    """What was logged since it was last asked."""
+    text = caplog.text
+    caplog.clear()
+    return text
+
+
 async def settled() -> Memory:
     kube = Memory()
     await reconcile(kube, SETTINGS, DEFAULT, NOW)
@@ -76,8 +100,8 @@ async def test_the_first_time_everything_is_made() -> None:
     assert await reconcile(kube, SETTINGS, DEFAULT, NOW) == NOW + LOOK_AGAIN
     assert kube.calls == [
         ("create", "pullpass-ca"),
+        ("create", "pullpass-trust"),
         ("create", SIGNING_SECRET),
-        ("apply", "pullpass-trust"),
     ]
     ca, leaf = pair_of(kube, CA), pair_of(kube, LEAF)
     assert kube.objects[TRUST]["data"]["ca.crt"].encode() == ca.certificate_pem
@@ -92,7 +116,7 @@ async def test_the_first_time_everything_is_made() -> None:
 async def test_a_private_key_is_in_its_own_secret_only() -> None:
     kube = await settled()
     assert "PRIVATE" not in json.dumps(kube.objects[TRUST])
-    assert set(kube.objects[LEAF]["data"]) == {"tls.crt", "tls.key"}
+    assert set(kube.objects[LEAF]["data"]) == {"tls.crt", "tls.key", "ca.crt"}
     ca_key = kube.objects[CA]["data"]["tls.key"]
     assert [key for key, found in kube.objects.items() if ca_key in json.dumps(found)] == [CA]
 
@@ -110,7 +134,7 @@ async def test_the_leaf_is_renewed_in_place_and_its_old_key_stays_published_unti
     due = await reconcile(kube, SETTINGS, DEFAULT, NOW + 60 * DAY - LOOK_AGAIN)
     assert due <= NOW + 60 * DAY
     await reconcile(kube, SETTINGS, DEFAULT, due)
-    assert kube.calls == [("replace", SIGNING_SECRET), ("apply", "pullpass-trust")]
+    assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET)]
     new = pair_of(kube, LEAF)
     assert kids(kube) == [kid(new), kid(old)]
     assert kube.objects[LEAF]["metadata"]["labels"][names.COMPONENT_LABEL] == names.SIGNING_KEY
@@ -122,21 +146,22 @@ async def test_the_leaf_is_renewed_in_place_and_its_old_key_stays_published_unti
 async def test_the_next_look_is_when_the_leaf_is_due_if_that_comes_first() -> None:
     kube = await settled()
     leaf = pair_of(kube, LEAF)
-    due = leaf_due(leaf, pair_of(kube, CA), NOW)
+    due = leaf_due(leaf, pair_of(kube, CA).certificate, NOW)
     assert await reconcile(kube, SETTINGS, DEFAULT, due - timedelta(minutes=3)) == due
     assert kube.calls == []
 
 
-async def test_a_crash_between_leaf_and_publication_loses_no_key() -> None:
+async def test_a_new_key_is_published_before_it_signs_and_a_crash_in_between_loses_none() -> None:
     kube = await settled()
     old = pair_of(kube, LEAF)
-    kube.fail_on = "pullpass-trust"
+    kube.fail_on = SIGNING_SECRET
     with pytest.raises(Unavailable):
         await reconcile(kube, SETTINGS, DEFAULT, NOW + 61 * DAY)
-    new = pair_of(kube, LEAF)
+    assert pair_of(kube, LEAF).certificate == old.certificate
+    lost, _ = kids(kube)
     kube.fail_on = None
     await reconcile(kube, SETTINGS, DEFAULT, NOW + 61 * DAY)
-    assert kids(kube) == [kid(new), kid(old)]
+    assert kids(kube) == [kid(pair_of(kube, LEAF)), lost, kid(old)]
 
 
 @pytest.mark.parametrize(
@@ -155,28 +180,100 @@ async def test_a_given_ca_is_used_and_never_written(given: KeyPair) -> None:
     pair_of(kube, LEAF).certificate.verify_directly_issued_by(given.certificate)
 
 
-async def test_a_replaced_ca_replaces_leaf_and_trust() -> None:
+async def test_a_ca_put_in_the_place_of_another_is_trusted_first_and_signs_two_weeks_later() -> None:
     kube = await settled()
+    old, leaf = pair_of(kube, CA), pair_of(kube, LEAF)
     other = new_ca(NOW)
     kube.put(CA, secret(files(other)))
-    await reconcile(kube, SETTINGS, DEFAULT, NOW + LOOK_AGAIN)
-    leaf = pair_of(kube, LEAF)
-    leaf.certificate.verify_directly_issued_by(other.certificate)
-    assert kids(kube) == [kid(leaf)]
-    assert kube.objects[TRUST]["data"]["ca.crt"].encode() == other.certificate_pem
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY)
+    assert kube.calls == [("replace", "pullpass-trust")]
+    assert bundle(kube) == [old.certificate, other.certificate]
+    assert pair_of(kube, LEAF).certificate == leaf.certificate
+    # The old CA is nowhere but in the leaf's Secret, and that is enough.
+    del kube.objects[TRUST]
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY)
+    assert bundle(kube) == [old.certificate, other.certificate]
+    kube.calls.clear()
+    due = await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY + GRACE - timedelta(minutes=1))
+    assert due == NOW + DAY + GRACE
+    assert kube.calls == []
+    assert await reconcile(kube, SETTINGS, DEFAULT, due) == due + LOOK_AGAIN
+    assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET), ("replace", "pullpass-trust")]
+    pair_of(kube, LEAF).certificate.verify_directly_issued_by(other.certificate)
+    assert bundle(kube) == [other.certificate, old.certificate]
+    last = due + trust.AFTERGLOW
+    assert await reconcile(kube, SETTINGS, DEFAULT, last - timedelta(minutes=1)) == last
+    assert bundle(kube) == [other.certificate, old.certificate]
+    await reconcile(kube, SETTINGS, DEFAULT, last)
+    assert bundle(kube) == [other.certificate]
+    assert kids(kube) == [kid(pair_of(kube, LEAF))]
 
 
-async def test_a_ca_renewed_over_the_same_key_changes_the_bundle_alone() -> None:
+async def test_a_ca_renewed_over_the_same_key_keeps_the_leaf() -> None:
     kube = Memory()
     given = given_ca(NOW, new_key())
     kube.put(CA, secret(files(given)))
     await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    leaf = pair_of(kube, LEAF)
     kube.calls.clear()
     renewed = given_ca(NOW, given.key, ends=NOW + 200 * DAY)
     kube.put(CA, secret(files(renewed)))
     await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY)
-    assert kube.calls == [("apply", "pullpass-trust")]
-    assert kube.objects[TRUST]["data"]["ca.crt"].encode() == renewed.certificate_pem
+    assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET)]
+    assert bundle(kube) == [renewed.certificate]
+    assert pair_of(kube, LEAF).certificate == leaf.certificate
+    assert issuer(kube) == renewed.certificate
+
+
+async def test_what_an_older_version_made_is_completed() -> None:
+    kube = await settled()
+    before = copy.deepcopy(kube.objects)
+    del kube.objects[LEAF]["data"]["ca.crt"]
+    del kube.objects[TRUST]["data"]["authorities.json"]
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET)]
+    assert [kube.objects[key]["data"] for key in (LEAF, TRUST)] == [before[key]["data"] for key in (LEAF, TRUST)]
+
+
+async def test_an_older_version_s_leaf_whose_ca_was_replaced_meanwhile_goes_on() -> None:
+    kube = await settled()
+    leaf = pair_of(kube, LEAF)
+    del kube.objects[LEAF]["data"]["ca.crt"]
+    kube.put(CA, secret(files(new_ca(NOW))))
+    old = bundle(kube)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    assert pair_of(kube, LEAF).certificate == leaf.certificate
+    assert [issuer(kube)] == old
+    assert old[0] in bundle(kube)
+
+
+async def test_the_end_of_the_ca_and_the_step_are_metrics() -> None:
+    kube = await settled()
+    assert metric("ca_not_after_seconds") == pair_of(kube, CA).not_after.timestamp()
+    assert (metric("ca_replacement", step="none"), metric("ca_replacement", step="replaced")) == (1, 0)
+    kube.put(CA, secret(files(given_ca(NOW, new_key()))))
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    assert metric("ca_not_after_seconds") == pair_of(kube, CA).not_after.timestamp()
+    assert (metric("ca_replacement", step="none"), metric("ca_replacement", step="replaced")) == (0, 1)
+
+
+async def test_each_step_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    kube = await settled()
+    assert "registry default: one CA, which signs" in said(caplog)
+    kube.put(CA, secret(files(new_ca(NOW))))
+    for _ in range(2):
+        await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    assert said(caplog).count("run: pullpass keys switch-ca --registry default") == 1
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + GRACE)
+    assert "the old one leaves the bundle at 2027-03-15T13:00:00Z" in said(caplog)
+
+
+async def test_a_ca_that_ends_soon_is_said_whenever_a_leaf_is_renewed(caplog: pytest.LogCaptureFixture) -> None:
+    kube = await settled()
+    assert "replace it" not in said(caplog)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + 3400 * DAY)
+    assert "Secret release/pullpass-ca ends at 2037-02-26T12:00:00+00:00: replace it" in said(caplog)
 
 
 async def test_another_that_made_the_ca_first_wins() -> None:
@@ -221,7 +318,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
     foreign = kube.objects[key]
     foreign["metadata"]["labels"] = {names.MANAGED_BY_LABEL: "somebody"}
     foreign["data"] = {"theirs": "YQ=="}
-    with pytest.raises(SigningKeyError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
+    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert "Delete it" in str(caught.value)
     assert kube.calls == []
@@ -241,7 +338,7 @@ async def test_a_ca_that_cannot_sign_is_said_and_kept(data: dict[str, bytes], sa
     kube = Memory()
     kube.put(CA, secret(data))
     before = copy.deepcopy(kube.objects)
-    with pytest.raises(SigningKeyError, match=said) as caught:
+    with pytest.raises(KeySecretError, match=said) as caught:
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert "Secret release/pullpass-ca" in str(caught.value)
     assert "or delete the Secret and pullpass makes one" in str(caught.value)
@@ -252,7 +349,7 @@ async def test_a_ca_that_cannot_sign_is_said_and_kept(data: dict[str, bytes], sa
 async def test_a_ca_that_is_not_base64_is_said() -> None:
     kube = Memory()
     kube.put(CA, secret({}) | {"data": {"tls.crt": "%%", "tls.key": ""}})
-    with pytest.raises(SigningKeyError, match=r"tls\.crt is not base64"):
+    with pytest.raises(KeySecretError, match=r"tls\.crt is not base64"):
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
 
 
@@ -289,7 +386,7 @@ async def test_the_seed_that_another_made_first_wins() -> None:
 async def test_a_seed_that_cannot_be_used_is_said_and_kept(data: dict[str, bytes], said: str) -> None:
     kube = Memory()
     kube.put(SEED, secret(data))
-    with pytest.raises(SigningKeyError, match=said) as caught:
+    with pytest.raises(KeySecretError, match=said) as caught:
         await load_seed(kube, SETTINGS)
     assert "release/pullpass-seed" in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -302,8 +399,8 @@ async def test_each_registry_has_keys_of_its_own() -> None:
     await reconcile(kube, SETTINGS, OTHER, NOW)
     assert kube.calls == [
         ("create", "pullpass-ca-other"),
+        ("create", "pullpass-trust-other"),
         ("create", "pullpass-signing-other"),
-        ("apply", "pullpass-trust-other"),
     ]
     assert {key: kube.objects[key] for key in before} == before
     ca = pair_of(kube, (SECRETS, "release", "pullpass-ca-other"))
@@ -319,7 +416,7 @@ async def test_two_registries_do_not_share_a_ca() -> None:
     kube = await settled()
     ca = pair_of(kube, CA)
     kube.put((SECRETS, "release", "pullpass-ca-other"), secret(files(given_ca(NOW, ca.key))))
-    with pytest.raises(SigningKeyError, match="has the same key as Secret release/pullpass-ca of registry default"):
+    with pytest.raises(KeySecretError, match="has the same key as Secret release/pullpass-ca of registry default"):
         await reconcile(kube, SETTINGS, OTHER, NOW)
     assert kube.calls == []
     await reconcile(kube, SETTINGS, DEFAULT, NOW)  # it was there first

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from pullpass.kube.client import Conflict, Kube, NotFound, Unavailable
-from pullpass.kube.resources import CONFIG_MAPS, Resource
+from pullpass.kube.resources import Resource
 
 Key = tuple[Resource, str, str]
 """Kind, namespace and name."""
@@ -55,18 +55,3 @@ class Memory(Kube):
         if self.objects[key]["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
             raise Conflict("changed", 409)
         return self.put(key, body)
-
-    async def apply(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        body: dict[str, Any],
-        *,
-        subresource: str | None = None,
-        force: bool = True,
-    ) -> dict[str, Any]:
-        assert resource is CONFIG_MAPS
-        assert "resourceVersion" not in body["metadata"]
-        self._write("apply", (resource, str(namespace), name))
-        return self.put((resource, str(namespace), name), body)

@@ -20,6 +20,7 @@ from pullpass.signing.certificates import (
     new_ca,
     new_key,
     new_leaf,
+    same_authority,
 )
 from pullpass.signing.jwks import full_length
 from tests.unit.signing.authorities import given_ca
@@ -148,10 +149,10 @@ def test_the_representation_shows_no_key() -> None:
 
 
 def test_a_leaf_is_renewed_with_a_third_of_its_life_left() -> None:
-    due = leaf_due(LEAF, CA, NOW)
+    due = leaf_due(LEAF, CA.certificate, NOW)
     assert due == LEAF.not_after - (LEAF.not_after - LEAF.not_before) / 3
     assert NOW + 59 * DAY < due < NOW + 61 * DAY
-    assert leaf_due(LEAF, CA, NOW + 70 * DAY) == due
+    assert leaf_due(LEAF, CA.certificate, NOW + 70 * DAY) == due
 
 
 @pytest.mark.parametrize(
@@ -169,17 +170,25 @@ def test_a_leaf_is_renewed_with_a_third_of_its_life_left() -> None:
     ids=["other-ca", "ended", "early", "rsa", "p384"],
 )
 def test_a_leaf_that_registries_would_refuse_is_due_at_once(leaf: KeyPair, now: datetime) -> None:
-    assert leaf_due(leaf, CA, now) == now
+    assert leaf_due(leaf, CA.certificate, now) == now
 
 
 def test_a_leaf_of_a_ca_that_ends_first_is_not_renewed_in_ever_shorter_steps() -> None:
     ca = given_ca(NOW, new_key(), ends=NOW + 10 * DAY)
     leaf = new_leaf(ca, NOW)
-    assert leaf_due(leaf, ca, NOW + 9 * DAY) == ca.not_after
+    assert leaf_due(leaf, ca.certificate, NOW + 9 * DAY) == ca.not_after
 
 
 def test_a_ca_renewed_over_the_same_key_keeps_its_leaf() -> None:
     old = given_ca(NOW, new_key(), ends=NOW + 10 * DAY)
     leaf = new_leaf(old, NOW)
     renewed = given_ca(NOW, old.key, ends=NOW + 100 * DAY)
-    assert NOW < leaf_due(leaf, renewed, NOW) < leaf.not_after
+    assert NOW < leaf_due(leaf, renewed.certificate, NOW) < leaf.not_after
+
+
+def test_a_ca_is_the_same_by_name_and_key() -> None:
+    old = given_ca(NOW, new_key())
+    assert same_authority(old.certificate, given_ca(NOW, old.key, ends=NOW + 100 * DAY).certificate)
+    assert not same_authority(old.certificate, given_ca(NOW, new_key()).certificate)
+    assert not same_authority(CA.certificate, new_ca(NOW).certificate)
+    assert not same_authority(CA.certificate, given_ca(NOW, CA.key).certificate)

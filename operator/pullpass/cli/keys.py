@@ -1,0 +1,84 @@
+"""`pullpass keys`: how the keys of each registry are, and the replacement of a CA step by step.
+
+Meant for the operator's pod, which has the rights and knows where things are:
+`kubectl exec deploy/pullpass-operator -- pullpass keys status`.
+"""
+
+import argparse
+import asyncio
+import sys
+from datetime import UTC, datetime
+
+from pullpass.api.registries import Registries, Registry
+from pullpass.cli import flags
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command to the command line."""
+    keys = commands.add_parser("keys", help="say how signing keys are, and replace a registry's CA")
+    actions = keys.add_subparsers(dest="action", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    flags.add_namespace(common)
+    flags.add_places(common)
+    common.add_argument("--registry", metavar="NAME", help="which registry; may be left out where there is one")
+    common.set_defaults(log_level="warning", log_format="text")
+    actions.add_parser("status", parents=[common], help="say every certificate, the step and what is to be done")
+    for name, text, now in (
+        ("replace-ca", "make the next CA and publish it beside the one that signs", "make it sign now"),
+        ("switch-ca", "make the next CA sign, once every registry has loaded it", "do not ask whether they can have"),
+    ):
+        action = actions.add_parser(name, parents=[common], help=text)
+        action.add_argument(
+            "--at-once",
+            action="store_true",
+            help=f"the old key has leaked: {now}, and trust the old CA no more. "
+            "Pulls fail until registries have loaded the new bundle",
+        )
+
+
+def run(options: argparse.Namespace, registries: Registries) -> int:
+    """Does what is asked, prints how the keys are then, and returns the exit status."""
+    from pullpass.controller.keysecrets import KeySecretError
+    from pullpass.kube.client import KubeError
+
+    try:
+        asyncio.run(_run(options, registries))
+    except (KeySecretError, KubeError, _WhichError) as error:
+        print(f"pullpass keys {options.action}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _WhichError(Exception):
+    """Which registry is meant cannot be told."""
+
+
+async def _run(options: argparse.Namespace, registries: Registries) -> None:
+    from pullpass.controller import rollover
+    from pullpass.controller.settings import Places
+    from pullpass.kube.client import Kube
+
+    places = Places(options.namespace, options.credentials_namespace, registries)
+    now = datetime.now(UTC)
+    async with Kube.connect(options.kubeconfig) as kube:
+        for registry in _chosen(options, registries):
+            if options.action == "status":
+                lines = await rollover.status(kube, places, registry, now)
+            elif options.action == "replace-ca":
+                lines = await rollover.replace_ca(kube, places, registry, now, at_once=options.at_once)
+            else:
+                lines = await rollover.switch_ca(kube, places, registry, now, at_once=options.at_once)
+            print(*lines, sep="\n")
+
+
+def _chosen(options: argparse.Namespace, registries: Registries) -> tuple[Registry, ...]:
+    known = ", ".join(registries.known)
+    if options.registry is None:
+        found = tuple(registries)
+        if options.action != "status" and len(found) > 1:
+            raise _WhichError(f"say which registry is meant by --registry; there are {known}")
+        return found
+    registry = registries.named(options.registry)
+    if registry is None:
+        raise _WhichError(f"there is no registry {options.registry}; there are {known}")
+    return (registry,)

@@ -1,0 +1,160 @@
+"""What people ask for by `pullpass keys`: a registry's next CA, the switch to it, and how things are.
+
+Each command first writes what is wanted into the CA's Secret, in one write, and then does what the operator would do
+there, only now. Cut off in between, the command can be given again, or the operator goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
+from typing import TypeVar
+
+from pullpass.api.registries import Registry
+from pullpass.api.times import format_time
+from pullpass.controller.keysecrets import KeySecretError, encoded, files, must_be_ours
+from pullpass.controller.settings import Places
+from pullpass.controller.signingkeys import (
+    NEXT_CERTIFICATE,
+    NEXT_KEY,
+    Keys,
+    bring_in_order,
+    load,
+    next_step,
+)
+from pullpass.kube.client import Conflict, Kube
+from pullpass.kube.resources import SECRETS
+from pullpass.signing.certificates import KeyPair, new_ca
+from pullpass.signing.rollover import SPREAD, Step
+from pullpass.signing.trust import fingerprint
+
+ATTEMPTS = 5
+"""How often to try again where the operator wrote at the same moment."""
+PAUSE = 0.5
+"""Seconds between two attempts."""
+
+T = TypeVar("T")
+
+
+async def replace_ca(
+    kube: Kube, places: Places, registry: Registry, now: datetime, *, at_once: bool = False
+) -> list[str]:
+    """Makes the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
+
+    Returns lines that say how the keys are then. Raises KeySecretError where that cannot be, KubeError.
+    """
+
+    async def prepare() -> None:
+        keys = await load(kube, places, registry, now)
+        must_be_ours(
+            keys.ca_secret,
+            "Put the new CA there yourself: the leaf of the old one goes on, and both are published. Then switch: "
+            f"pullpass keys switch-ca --registry {registry.name}",
+        )
+        if at_once:
+            await _write_ca(kube, places, keys, new_ca(now), None)
+        elif keys.standing.step is Step.REPLACED:
+            raise KeySecretError(f"registry {registry.name}: {next_step(places, keys, now)}")
+        elif keys.standing.next is None:
+            await _write_ca(kube, places, keys, keys.standing.ca, new_ca(now))
+
+    await _patiently(prepare)
+    return await _finish(kube, places, registry, now, switch=at_once, distrust=at_once)
+
+
+async def switch_ca(
+    kube: Kube, places: Places, registry: Registry, now: datetime, *, at_once: bool = False
+) -> list[str]:
+    """Makes the CA sign that was prepared, or was put in the place of the old one.
+
+    `at_once` does not ask whether it has been published for long enough, and distrusts the old one now. Returns lines
+    that say how the keys are then. Raises KeySecretError where there is nothing to switch to or it is too early,
+    KubeError.
+    """
+
+    async def put() -> None:
+        keys = await load(kube, places, registry, now)
+        standing = keys.standing
+        coming = standing.ca if standing.step is Step.REPLACED else standing.next
+        if coming is None:
+            if at_once:
+                return
+            raise KeySecretError(
+                f"registry {registry.name} has no other CA to switch to. "
+                f"Make one: pullpass keys replace-ca --registry {registry.name}"
+            )
+        since = standing.published(coming.certificate)
+        if not at_once and (since is None or now < since + SPREAD):
+            when = "is not published yet" if since is None else f"was published at {format_time(since)}"
+            raise KeySecretError(
+                f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
+                f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
+            )
+        if coming is standing.next:
+            await _write_ca(kube, places, keys, coming, None)
+
+    await _patiently(put)
+    return await _finish(kube, places, registry, now, switch=True, distrust=at_once)
+
+
+async def status(kube: Kube, places: Places, registry: Registry, now: datetime) -> list[str]:
+    """Lines that say how the registry's keys are. Raises KeySecretError, KubeError."""
+    return [*_told(places, await load(kube, places, registry, now), now)]
+
+
+async def _finish(
+    kube: Kube, places: Places, registry: Registry, now: datetime, *, switch: bool, distrust: bool
+) -> list[str]:
+    async def finish() -> Keys:
+        keys = await load(kube, places, registry, now)
+        return await bring_in_order(kube, places, keys, now, switch=switch, distrust=distrust)
+
+    keys = await _patiently(finish)
+    lines = [*_told(places, keys, now)]
+    if distrust:
+        trust_map = f"{places.namespace}/{registry.trust_config_map}"
+        lines.append(f"  NOW  Pulls fail at every registry until it has loaded ConfigMap {trust_map} (restart it).")
+    return lines
+
+
+async def _write_ca(kube: Kube, places: Places, keys: Keys, ca: KeyPair, following: KeyPair | None) -> None:
+    """Puts the CA and the one that is to follow it into the Secret, in one write."""
+    content = files(ca)
+    if following:
+        content |= {NEXT_CERTIFICATE: following.certificate_pem, NEXT_KEY: following.key_pem}
+    body = {**keys.ca_secret, "data": encoded(content)}
+    await kube.replace(SECRETS, places.namespace, keys.registry.ca_secret, body)
+
+
+async def _patiently(do: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await do()
+        except Conflict:
+            await asyncio.sleep(PAUSE)
+    return await do()
+
+
+def _told(places: Places, keys: Keys, now: datetime) -> Iterator[str]:
+    standing, registry = keys.standing, keys.registry
+    yield f"registry {registry.name}"
+    roles = {}
+    if standing.next:
+        roles[fingerprint(standing.next.certificate)] = "next"
+    roles[fingerprint(standing.ca.certificate)] = "signs" if standing.switched else "signs next"
+    if standing.issuer and not standing.switched:
+        roles[fingerprint(standing.issuer)] = "signs"
+    certificates = {fingerprint(one): one for one in standing.wanted}
+    certificates |= {one.fingerprint: one.certificate for one in standing.trusted}
+    published = {one.fingerprint: one for one in standing.trusted}
+    for one, certificate in certificates.items():
+        there = published.get(one)
+        since = f"published since {format_time(there.since)}" if there else "not published yet"
+        until = f", leaves at {format_time(there.until)}" if there and there.until else ""
+        ends = certificate.not_valid_after_utc
+        yield f"  CA {one[:16]}  {roles.get(one, 'leaving')}, ends {ends:%Y-%m-%d}, {since}{until}"
+    if standing.leaf:
+        due = standing.leaf_due(now)
+        yield f"  leaf  ends {standing.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
+    else:
+        yield f"  leaf  none that can be read in Secret {places.credentials_namespace}/{registry.signing_secret}"
+    yield f"  step {standing.step}: {next_step(places, keys, now)}"

@@ -1,0 +1,462 @@
+"""The replacement of a CA, cut off between any two calls and with the operator at work at the same time.
+
+Registries are modelled as what they are: each read the bundle when it last started. After every single write, whoever
+made it, the leaf in use and all whose access tokens may be about are accepted by every registry that did what its
+people were told, and by one that starts at this moment.
+"""
+
+import base64
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+from cryptography import x509
+
+from pullpass.controller import rollover
+from pullpass.controller.keysecrets import KeySecretError, encoded, files, pair_of
+from pullpass.controller.rollover import replace_ca, status, switch_ca
+from pullpass.controller.settings import Settings
+from pullpass.controller.signingkeys import reconcile
+from pullpass.kube.client import Conflict, Kube
+from pullpass.kube.resources import CONFIG_MAPS, NAMESPACES, SECRETS, Resource
+from pullpass.signing.certificates import KeyPair, issued_by, new_ca, new_key
+from pullpass.signing.rollover import GRACE, SPREAD
+from pullpass.signing.trust import AFTERGLOW
+from tests.registries import DEFAULT, ONE
+from tests.unit.controller.fake_api import Body, FakeApi
+from tests.unit.signing.authorities import given_ca
+
+NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+SETTINGS = Settings(
+    namespace="release",
+    credentials_namespace="credentials",
+    identity="pod",
+    registries=ONE,
+    token_server_service="tokens",
+)
+CALLS = 10
+"""No command makes more calls than this."""
+
+T = TypeVar("T")
+Doing = Coroutine[Any, Any, T]
+
+
+@types.coroutine
+def turn() -> Generator[None]:
+    yield
+
+
+class Line(Kube):
+    """To the API server in memory, one call in each turn."""
+
+    def __init__(self, api: FakeApi) -> None:
+        self._api = api
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        await turn()
+        return await self._api.get(resource, namespace, name)
+
+    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        await turn()
+        return await self._api.create(resource, namespace, body)
+
+    async def replace(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body:
+        await turn()
+        return await self._api.replace(resource, namespace, name, body)
+
+
+def run(doing: Doing[T]) -> T:
+    """Lets it go on to its end."""
+    while True:
+        try:
+            doing.send(None)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def begin(doing: Doing[Any], turns: int) -> bool:
+    """Lets it go on for so many calls; whether it has ended by then."""
+    try:
+        for _ in range(turns + 1):  # it stands before its first call
+            doing.send(None)
+    except StopIteration:
+        return True
+    return False
+
+
+class Scene:
+    """A registry's keys, the replicas of the registry, and what must hold after every write."""
+
+    def __init__(self) -> None:
+        self.api = FakeApi()
+        for name in ("release", "credentials"):
+            self.api.put(NAMESPACES, {"metadata": {"name": name}})
+        self.now = NOW
+        self.leaves: list[tuple[x509.Certificate, datetime]] = []
+        """Each leaf that was in use, and when it was last."""
+        self.replicas: list[list[x509.Certificate]] = []
+        self.distrusting = False
+        self.operator()
+        self.replicas = [self.bundle, self.bundle]
+        self.api.after_write = self.look
+
+    # what there is
+
+    @property
+    def bundle(self) -> list[x509.Certificate]:
+        data = self.api.objects["configmaps", "release", "pullpass-trust"]["data"]
+        return x509.load_pem_x509_certificates(data["ca.crt"].encode())
+
+    @property
+    def leaf(self) -> KeyPair:
+        return pair_of(self.api.objects["secrets", "credentials", "pullpass-signing"])
+
+    @property
+    def ca(self) -> KeyPair:
+        return pair_of(self.ca_secret)
+
+    @property
+    def ca_secret(self) -> Body:
+        return self.api.objects["secrets", "release", "pullpass-ca"]
+
+    def look(self) -> None:
+        """What always holds."""
+        if not self.leaves or self.leaves[-1][0] != self.leaf.certificate:
+            self.leaves.append((self.leaf.certificate, self.now))
+        self.leaves[-1] = (self.leaf.certificate, self.now)
+        for leaf, last in self.leaves:
+            if self.now < last + AFTERGLOW and not self.distrusting:
+                for replica in (*self.replicas, self.bundle):
+                    assert any(issued_by(leaf, ca) for ca in replica), "a registry refuses what is signed"
+        assert any(issued_by(self.leaf.certificate, ca) for ca in self.bundle)
+
+    # what is done
+
+    def operator(self, line: Kube | None = None) -> None:
+        run(self.operator_pass(line))
+
+    async def operator_pass(self, line: Kube | None = None) -> None:
+        try:
+            await reconcile(line or self.api, SETTINGS, DEFAULT, self.now)
+        except Conflict:
+            await reconcile(line or self.api, SETTINGS, DEFAULT, self.now)
+
+    def replace(self, *, at_once: bool = False) -> Doing[list[str]]:
+        return replace_ca(Line(self.api), SETTINGS, DEFAULT, self.now, at_once=at_once)
+
+    def switch(self, *, at_once: bool = False) -> Doing[list[str]]:
+        return switch_ca(Line(self.api), SETTINGS, DEFAULT, self.now, at_once=at_once)
+
+    def put_ca(self, ca: KeyPair) -> None:
+        """As people and cert-manager do: what there was is gone."""
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass-ca", "namespace": "release"}}
+        self.api.put(SECRETS, {**body, "type": "kubernetes.io/tls", "data": encoded(files(ca))})
+
+    def restart_replicas(self) -> None:
+        for number in range(len(self.replicas)):
+            self.replicas[number] = self.bundle
+            self.look()
+
+    def pass_time(self, time: timedelta) -> None:
+        self.now += time
+        self.operator()
+        self.look()
+
+    def lines(self) -> str:
+        return "\n".join(run(status(self.api, SETTINGS, DEFAULT, self.now)))
+
+
+Disturbance = Callable[[Scene, Callable[[], Doing[Any]]], None]
+"""Does a command on the scene to its end, with something in its way."""
+
+
+def cut_off(after: int) -> Disturbance:
+    """The command dies after so many calls, the operator looks, and people give the command again."""
+
+    def do(scene: Scene, command: Callable[[], Doing[Any]]) -> None:
+        first = command()
+        if begin(first, after):
+            return
+        first.close()
+        scene.operator()
+        # It may have been done already.
+        with suppress(KeySecretError):
+            run(command())
+
+    return do
+
+
+def raced(before: int, meanwhile: int) -> Disturbance:
+    """After some calls of the command the operator begins, and goes on when the command has ended."""
+
+    def do(scene: Scene, command: Callable[[], Doing[Any]]) -> None:
+        first, operator = command(), scene.operator_pass(Line(scene.api))
+        ended = begin(first, before)
+        passed = begin(operator, meanwhile)
+        if not ended:
+            run(first)
+        if not passed:
+            run(operator)
+
+    return do
+
+
+DISTURBANCES = [
+    *(pytest.param(cut_off(after), id=f"cut-{after}") for after in range(CALLS)),
+    *(
+        pytest.param(raced(before, meanwhile), id=f"race-{before}-{meanwhile}")
+        for before in range(CALLS)
+        for meanwhile in range(1, 6)
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollover, "PAUSE", 0)
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES)
+def test_a_planned_replacement_in_order_never_stops_pulls(disturbance: Disturbance) -> None:
+    scene = Scene()
+    old = scene.ca
+    disturbance(scene, scene.replace)
+    assert scene.ca.certificate == old.certificate
+    assert issued_by(scene.leaf.certificate, old.certificate)
+    scene.pass_time(SPREAD)
+    scene.restart_replicas()
+    disturbance(scene, scene.switch)
+    new = scene.ca
+    assert new.certificate != old.certificate
+    assert issued_by(scene.leaf.certificate, new.certificate)
+    assert set(scene.ca_secret["data"]) == {"tls.crt", "tls.key"}
+    scene.restart_replicas()
+    for _ in range(8):
+        scene.pass_time(10 * MINUTE)
+    assert scene.bundle == [new.certificate]
+    scene.restart_replicas()
+    assert "step none" in scene.lines()
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES)
+def test_a_ca_that_people_put_there_is_switched_to_on_a_word(disturbance: Disturbance) -> None:
+    scene = Scene()
+    given = new_ca(NOW)
+    scene.put_ca(given)
+    disturbance(scene, lambda: scene.operator_pass(Line(scene.api)))
+    scene.pass_time(SPREAD)
+    scene.restart_replicas()
+    disturbance(scene, scene.switch)
+    assert issued_by(scene.leaf.certificate, given.certificate)
+    for _ in range(8):
+        scene.pass_time(10 * MINUTE)
+    assert scene.bundle == [given.certificate]
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES)
+def test_a_leaked_ca_is_out_at_once(disturbance: Disturbance) -> None:
+    scene = Scene()
+    old = scene.ca
+    scene.distrusting = True
+    said = []
+
+    async def replace() -> None:
+        said.extend(await scene.replace(at_once=True))
+
+    disturbance(scene, replace)
+    assert "Pulls fail at every registry until it has loaded ConfigMap release/pullpass-trust" in said[-1]
+    assert old.certificate not in scene.bundle
+    assert scene.bundle == [scene.ca.certificate]
+    assert issued_by(scene.leaf.certificate, scene.ca.certificate)
+    before = scene.api.version
+    scene.operator()
+    assert scene.api.version == before
+
+
+def test_at_once_drops_what_was_prepared() -> None:
+    scene = Scene()
+    run(scene.replace())
+    _, prepared = scene.bundle
+    scene.distrusting = True
+    run(scene.replace(at_once=True))
+    assert scene.bundle == [scene.ca.certificate]
+    assert prepared != scene.ca.certificate
+    assert set(scene.ca_secret["data"]) == {"tls.crt", "tls.key"}
+
+
+def test_at_once_for_a_ca_that_people_put_there() -> None:
+    scene = Scene()
+    given = new_ca(NOW)
+    scene.put_ca(given)
+    scene.distrusting = True
+    run(scene.switch(at_once=True))
+    assert scene.bundle == [given.certificate]
+    leaf = scene.leaf
+    assert issued_by(leaf.certificate, given.certificate)
+    run(scene.switch(at_once=True))
+    assert scene.bundle == [given.certificate]
+    assert scene.leaf.certificate == leaf.certificate
+
+
+def test_without_a_word_a_ca_that_people_put_there_signs_after_its_time() -> None:
+    scene = Scene()
+    given = given_ca(NOW, new_key())
+    scene.put_ca(given)
+    scene.operator()
+    scene.restart_replicas()
+    scene.pass_time(GRACE - MINUTE)
+    assert not issued_by(scene.leaf.certificate, given.certificate)
+    scene.pass_time(MINUTE)
+    assert issued_by(scene.leaf.certificate, given.certificate)
+
+
+@pytest.mark.parametrize("early", [timedelta(0), SPREAD - timedelta(seconds=1)])
+def test_nothing_is_switched_before_registries_can_have_the_new_ca(early: timedelta) -> None:
+    scene = Scene()
+    run(scene.replace())
+    scene.now += early
+    version = scene.api.version
+    with pytest.raises(KeySecretError, match=r"was published at 2027-03-01T12:00:00Z") as caught:
+        run(scene.switch())
+    assert "120 seconds after that" in str(caught.value)
+    assert scene.api.version == version
+
+
+def test_nothing_is_switched_to_that_is_not_published() -> None:
+    scene = Scene()
+    scene.put_ca(new_ca(NOW))
+    version = scene.api.version
+    with pytest.raises(KeySecretError, match="is not published yet"):
+        run(scene.switch())
+    assert scene.api.version == version
+
+
+def test_there_must_be_something_to_switch_to() -> None:
+    scene = Scene()
+    version = scene.api.version
+    with pytest.raises(KeySecretError, match="pullpass keys replace-ca --registry default"):
+        run(scene.switch())
+    assert scene.api.version == version
+
+
+def test_preparing_again_prepares_nothing_else() -> None:
+    scene = Scene()
+    run(scene.replace())
+    before = scene.api.version
+    said = "\n".join(run(scene.replace()))
+    assert scene.api.version == before
+    assert "step prepared" in said
+
+
+def test_a_prepared_ca_that_cannot_be_used_is_made_anew() -> None:
+    scene = Scene()
+    run(scene.replace())
+
+    def spoil(body: Body) -> None:
+        body["data"]["next.key"] = base64.b64encode(b"nothing").decode()
+
+    scene.api.edit(SECRETS, "release", "pullpass-ca", spoil)
+    assert "step leaving" in scene.lines() or "step none" in scene.lines()
+    run(scene.replace())
+    assert "step prepared" in scene.lines()
+    assert "next.key" in scene.ca_secret["data"]
+
+
+def test_nothing_is_prepared_while_another_replacement_is_under_way() -> None:
+    scene = Scene()
+    run(scene.replace())
+    scene.now += SPREAD
+    switching = scene.switch()
+    begin(switching, 4)
+    switching.close()
+    with pytest.raises(KeySecretError, match="run: pullpass keys switch-ca"):
+        run(scene.replace())
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_ca_that_is_not_ours_is_never_written(at_once: bool) -> None:
+    scene = Scene()
+    scene.put_ca(new_ca(NOW))
+    before = scene.api.version
+    with pytest.raises(KeySecretError, match="Put the new CA there yourself"):
+        run(scene.replace(at_once=at_once))
+    assert scene.api.version == before
+
+
+def test_a_leaf_is_renewed_while_the_next_ca_waits_for_months() -> None:
+    scene = Scene()
+    run(scene.replace())
+    old, leaf = scene.ca, scene.leaf
+    for _ in range(4):
+        scene.pass_time(timedelta(days=31))
+    assert scene.leaf.certificate != leaf.certificate
+    assert issued_by(scene.leaf.certificate, old.certificate)
+    assert len(scene.bundle) == 2
+    scene.restart_replicas()
+    run(scene.switch())
+    assert not issued_by(scene.leaf.certificate, old.certificate)
+
+
+def test_switching_before_registries_have_loaded_the_new_ca_is_what_stops_pulls() -> None:
+    scene = Scene()
+    run(scene.replace())
+    scene.now += SPREAD
+    with pytest.raises(AssertionError, match="a registry refuses what is signed"):
+        run(scene.switch())
+
+
+def test_who_keeps_losing_against_the_operator_says_so_in_the_end() -> None:
+    scene = Scene()
+    place = ("secrets", "release", "pullpass-ca")
+    scene.api.refusing["replace", place] = Conflict("changed", 409)
+    with pytest.raises(Conflict):
+        run(scene.replace())
+
+
+def test_the_status_says_every_certificate_and_what_to_do() -> None:
+    scene = Scene()
+    said = scene.lines().splitlines()
+    assert said[0] == "registry default"
+    assert "signs, ends 2037-02-26, published since 2027-03-01T12:00:00Z" in said[1]
+    assert said[2] == "  leaf  ends 2027-05-30, the next one is issued at 2027-04-30T11:40:00Z"
+    assert said[3] == "  step none: one CA, which signs; nothing to do"
+    run(scene.replace())
+    said = scene.lines().splitlines()
+    assert ["signs, " in said[1], "next, " in said[2]] == [True, True]
+    assert said[4] == (
+        "  step prepared: the next CA is published beside the one that signs. Have every registry load ConfigMap "
+        "release/pullpass-trust (restart it), then run: pullpass keys switch-ca --registry default"
+    )
+    scene.restart_replicas()
+    scene.now += SPREAD
+    run(scene.switch())
+    said = scene.lines().splitlines()
+    assert "signs, " in said[1]
+    assert "leaving, " in said[2]
+    assert "leaves at 2027-03-01T13:02:00Z" in said[2]
+    assert "the old one leaves the bundle at 2027-03-01T13:02:00Z by itself" in said[4]
+    scene.put_ca(new_ca(NOW))
+    said = scene.lines().splitlines()
+    assert "signs, " in said[1]
+    assert "signs next, " in said[2]
+    assert "not published yet" in said[2]
+    assert "step replaced: " in said[-1]
+
+
+def test_no_line_and_no_error_shows_a_key(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    scene = Scene()
+    said = [*run(scene.replace()), scene.lines()]
+    scene.restart_replicas()
+    scene.now += SPREAD
+    secret = [text for key, text in scene.ca_secret["data"].items() if key.endswith(".key")]
+    said += [*run(scene.switch()), scene.lines(), caplog.text]
+    configmap = scene.api.objects[CONFIG_MAPS.plural, "release", "pullpass-trust"]
+    for key in secret:
+        assert key not in str(said) + str(configmap)
+        body = base64.b64decode(key).decode().splitlines()[1]
+        assert body not in str(said) + str(configmap)
