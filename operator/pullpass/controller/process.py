@@ -22,13 +22,13 @@ from prometheus_client import start_http_server
 from pullpass.controller import handlers, metrics, signingkeys
 from pullpass.controller.acceptance import TokenServers
 from pullpass.controller.entries import Entries
+from pullpass.controller.keysecrets import KeySecretError
 from pullpass.controller.mirror import Mirror
 from pullpass.controller.orphans import Orphans
 from pullpass.controller.queue import Key, WorkQueue
 from pullpass.controller.reconcile import TokenReconciler
 from pullpass.controller.resync import resync
 from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import SigningKeyError
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
 from pullpass.kube.lease import lead
 from pullpass.kube.pace import Pace
@@ -219,7 +219,7 @@ async def _worker(queue: WorkQueue, work_on: Callable[[Key], Awaitable[None]]) -
         except _AgainError as error:
             outcome, delay = "again", queue.failed(key)
             log.debug("%s comes again in %.1f s: %s", key, delay, error)
-        except (KubeError, SigningKeyError) as error:
+        except (KubeError, KeySecretError) as error:
             outcome, delay = "failed", queue.failed(key, getattr(error, "retry_after", 0))
             log.log(
                 logging.INFO if isinstance(error, Conflict) else logging.WARNING,
@@ -253,6 +253,6 @@ async def _seed(kube: Kube, settings: Settings) -> bytes:
     while True:
         try:
             return await signingkeys.load_seed(kube, settings)
-        except (Conflict, Unavailable, SigningKeyError) as error:
+        except (Conflict, Unavailable, KeySecretError) as error:
             log.warning("seed: %s", error)
             await asyncio.sleep(RETRY_SECONDS)

@@ -4,17 +4,25 @@ What is there is used as it is. Only the leaf and the trust ConfigMap are ever w
 where they are ours: the CA may be somebody else's, and a new seed would orphan passwords.
 """
 
-import base64
-import binascii
 import logging
 import secrets
-from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from pullpass.api import names
+from pullpass.controller.keysecrets import (
+    OURS,
+    TLS,
+    KeySecretError,
+    content,
+    encoded,
+    files,
+    get_or_create,
+    must_be_ours,
+    pair_of,
+    where,
+)
 from pullpass.controller.settings import Settings
-from pullpass.kube.client import Conflict, Kube, NotFound
+from pullpass.kube.client import Kube, NotFound
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing import trust
 from pullpass.signing.certificates import (
@@ -22,7 +30,6 @@ from pullpass.signing.certificates import (
     KeyPair,
     check_ca,
     leaf_due,
-    load_pair,
     new_ca,
     new_leaf,
 )
@@ -32,21 +39,13 @@ SEED_BYTES = 32
 LOOK_AGAIN = timedelta(minutes=10)
 """How soon a CA that somebody replaced is noticed."""
 
-_TLS = "kubernetes.io/tls"
-_CERTIFICATE, _KEY = "tls.crt", "tls.key"
-_OURS = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
-
 logger = logging.getLogger(__name__)
-
-
-class SigningKeyError(Exception):
-    """A key that pullpass cannot use or may not replace: what is wrong, where, and what to do about it."""
 
 
 async def reconcile(kube: Kube, settings: Settings, now: datetime) -> datetime:
     """Brings CA, leaf and trust ConfigMap in order and returns when to look again.
 
-    Writes only what is missing, due or different. Raises SigningKeyError where people have to act, KubeError
+    Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError
     where the API server failed or refused.
     """
     ca = await _ca(kube, settings, now)
@@ -56,27 +55,27 @@ async def reconcile(kube: Kube, settings: Settings, now: datetime) -> datetime:
 
 
 async def load_seed(kube: Kube, settings: Settings) -> bytes:
-    """The seed of all passwords, made at the first call ever. Raises SigningKeyError, KubeError."""
-    secret = await _get_or_create(
+    """The seed of all passwords, made at the first call ever. Raises KeySecretError, KubeError."""
+    secret = await get_or_create(
         kube, settings.namespace, settings.seed_secret, lambda: {SEED_KEY: secrets.token_bytes(SEED_BYTES)}
     )
-    seed = _content(secret, SEED_KEY)
+    seed = content(secret, SEED_KEY)
     if len(seed) < SEED_BYTES:
-        raise SigningKeyError(
-            f"{_where(secret)} holds {len(seed)} bytes under {SEED_KEY}, and {SEED_BYTES} are needed. "
+        raise KeySecretError(
+            f"{where(secret)} holds {len(seed)} bytes under {SEED_KEY}, and {SEED_BYTES} are needed. "
             "Restore it from a backup, or delete it: pullpass then makes another, for all later passwords."
         )
     return seed
 
 
 async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
-    secret = await _get_or_create(kube, settings.namespace, settings.ca_secret, lambda: _files(new_ca(now)), kind=_TLS)
+    secret = await get_or_create(kube, settings.namespace, settings.ca_secret, lambda: files(new_ca(now)), kind=TLS)
     try:
-        ca = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
+        ca = pair_of(secret)
         check_ca(ca, now)
     except CertificateError as error:
-        raise SigningKeyError(
-            f"{_where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the "
+        raise KeySecretError(
+            f"{where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the "
             "Secret and pullpass makes one; then registries must load ConfigMap "
             f"{settings.trust_configmap} again."
         ) from None
@@ -86,21 +85,21 @@ async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
 async def _leaf(kube: Kube, settings: Settings, ca: KeyPair, now: datetime) -> KeyPair:
     namespace = settings.credentials_namespace
     labels = {names.COMPONENT_LABEL: names.SIGNING_KEY}
-    secret = await _get_or_create(
-        kube, namespace, names.SIGNING_SECRET, lambda: _files(new_leaf(ca, now)), kind=_TLS, labels=labels
+    secret = await get_or_create(
+        kube, namespace, names.SIGNING_SECRET, lambda: files(new_leaf(ca, now)), kind=TLS, labels=labels
     )
     try:
-        leaf = load_pair(_content(secret, _CERTIFICATE), _content(secret, _KEY))
+        leaf = pair_of(secret)
         if leaf_due(leaf, ca, now) > now:
             return leaf
         why = "it is due, or of another CA"
-    except (CertificateError, SigningKeyError):
+    except (CertificateError, KeySecretError):
         why = "it could not be read"
-    _must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {names.SIGNING_SECRET}.")
+    must_be_ours(secret, f"Delete it, or rename it: pullpass keeps its own signing key as {names.SIGNING_SECRET}.")
     leaf = new_leaf(ca, now)
     # With the version that was judged: if it changed meanwhile, the next attempt judges it anew.
-    await kube.replace(SECRETS, namespace, names.SIGNING_SECRET, {**secret, "data": _encoded(_files(leaf))})
-    logger.info("%s has a new signing key until %s: %s", _where(secret), leaf.not_after.isoformat(), why)
+    await kube.replace(SECRETS, namespace, names.SIGNING_SECRET, {**secret, "data": encoded(files(leaf))})
+    logger.info("%s has a new signing key until %s: %s", where(secret), leaf.not_after.isoformat(), why)
     return leaf
 
 
@@ -112,7 +111,7 @@ async def _publish(kube: Kube, settings: Settings, ca: KeyPair, leaf: KeyPair, n
     except NotFound:
         pass
     else:
-        _must_be_ours(there, "Delete it, or choose another name with --trust-configmap.")
+        must_be_ours(there, "Delete it, or choose another name with --trust-configmap.")
         published = there.get("data") or {}
     data = trust.contents(ca, leaf, published, now)
     if published == data:
@@ -120,70 +119,9 @@ async def _publish(kube: Kube, settings: Settings, ca: KeyPair, leaf: KeyPair, n
     body = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": namespace, "labels": _OURS},
+        "metadata": {"name": name, "namespace": namespace, "labels": OURS},
         "data": data,
     }
     await kube.apply(CONFIG_MAPS, namespace, name, body)
     if published.get(trust.BUNDLE_KEY) != data[trust.BUNDLE_KEY]:
         logger.info("ConfigMap %s/%s has a new CA: registries must load it", namespace, name)
-
-
-async def _get_or_create(
-    kube: Kube,
-    namespace: str,
-    name: str,
-    make: Callable[[], Mapping[str, bytes]],
-    *,
-    kind: str = "Opaque",
-    labels: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    try:
-        return await kube.get(SECRETS, namespace, name)
-    except NotFound:
-        pass
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": {**_OURS, **(labels or {})}},
-        "type": kind,
-        "data": _encoded(make()),
-    }
-    try:
-        made = await kube.create(SECRETS, namespace, body)
-    except Conflict:
-        return await kube.get(SECRETS, namespace, name)
-    logger.info("made %s", _where(body))
-    return made
-
-
-def _must_be_ours(found: Mapping[str, Any], next_step: str) -> None:
-    labels = found["metadata"].get("labels") or {}
-    if labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY:
-        raise SigningKeyError(f"{_where(found)} is not pullpass's own, so it is left as it is. {next_step}")
-
-
-def _files(pair: KeyPair) -> dict[str, bytes]:
-    return {_CERTIFICATE: pair.certificate_pem, _KEY: pair.key_pem}
-
-
-def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
-    return {key: base64.b64encode(content).decode() for key, content in data.items()}
-
-
-def _content(secret: Mapping[str, Any], key: str) -> bytes:
-    try:
-        content = base64.b64decode((secret.get("data") or {})[key], validate=True)
-    except KeyError:
-        raise SigningKeyError(
-            f"{_where(secret)} has no {key}. Add it, or delete the Secret and pullpass makes one."
-        ) from None
-    except (binascii.Error, TypeError, ValueError):
-        raise SigningKeyError(
-            f"{_where(secret)}: {key} is not base64. Correct it, or delete the Secret and pullpass makes one."
-        ) from None
-    return content
-
-
-def _where(found: Mapping[str, Any]) -> str:
-    metadata = found["metadata"]
-    return f"{found.get('kind', 'Secret')} {metadata['namespace']}/{metadata['name']}"

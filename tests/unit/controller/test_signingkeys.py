@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pullpass.api import names
 from pullpass.api.names import SIGNING_SECRET
+from pullpass.controller.keysecrets import KeySecretError
 from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import LOOK_AGAIN, SigningKeyError, load_seed, reconcile
+from pullpass.controller.signingkeys import LOOK_AGAIN, load_seed, reconcile
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, new_key, new_leaf
@@ -221,7 +222,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
     foreign = kube.objects[key]
     foreign["metadata"]["labels"] = {names.MANAGED_BY_LABEL: "somebody"}
     foreign["data"] = {"theirs": "YQ=="}
-    with pytest.raises(SigningKeyError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
+    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
         await reconcile(kube, SETTINGS, NOW)
     assert "Delete it" in str(caught.value)
     assert kube.calls == []
@@ -241,7 +242,7 @@ async def test_a_ca_that_cannot_sign_is_said_and_kept(data: dict[str, bytes], sa
     kube = Memory()
     kube.put(CA, secret(data))
     before = copy.deepcopy(kube.objects)
-    with pytest.raises(SigningKeyError, match=said) as caught:
+    with pytest.raises(KeySecretError, match=said) as caught:
         await reconcile(kube, SETTINGS, NOW)
     assert "Secret release/pullpass-ca" in str(caught.value)
     assert "or delete the Secret and pullpass makes one" in str(caught.value)
@@ -252,7 +253,7 @@ async def test_a_ca_that_cannot_sign_is_said_and_kept(data: dict[str, bytes], sa
 async def test_a_ca_that_is_not_base64_is_said() -> None:
     kube = Memory()
     kube.put(CA, secret({}) | {"data": {"tls.crt": "%%", "tls.key": ""}})
-    with pytest.raises(SigningKeyError, match=r"tls\.crt is not base64"):
+    with pytest.raises(KeySecretError, match=r"tls\.crt is not base64"):
         await reconcile(kube, SETTINGS, NOW)
 
 
@@ -289,7 +290,7 @@ async def test_the_seed_that_another_made_first_wins() -> None:
 async def test_a_seed_that_cannot_be_used_is_said_and_kept(data: dict[str, bytes], said: str) -> None:
     kube = Memory()
     kube.put(SEED, secret(data))
-    with pytest.raises(SigningKeyError, match=said) as caught:
+    with pytest.raises(KeySecretError, match=said) as caught:
         await load_seed(kube, SETTINGS)
     assert "release/pullpass-seed" in str(caught.value)
     assert "hush" not in str(caught.value)

@@ -1,0 +1,96 @@
+"""Secrets that keys are kept in: made where they are missing, and read.
+
+What is there is used as it is. What is written a second time must be ours: anything else may be somebody's own.
+"""
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pullpass.api import names
+from pullpass.kube.client import Conflict, Kube, NotFound
+from pullpass.kube.resources import SECRETS
+from pullpass.signing.certificates import KeyPair, load_pair
+
+TLS = "kubernetes.io/tls"
+CERTIFICATE, KEY = "tls.crt", "tls.key"
+OURS = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
+
+logger = logging.getLogger(__name__)
+
+
+class KeySecretError(Exception):
+    """A key that pullpass cannot use or may not replace: what is wrong, where, and what to do about it."""
+
+
+async def get_or_create(
+    kube: Kube,
+    namespace: str,
+    name: str,
+    make: Callable[[], Mapping[str, bytes]],
+    *,
+    kind: str = "Opaque",
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The Secret, made with the content of `make` where there is none. Raises KubeError."""
+    try:
+        return await kube.get(SECRETS, namespace, name)
+    except NotFound:
+        pass
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "labels": {**OURS, **(labels or {})}},
+        "type": kind,
+        "data": encoded(make()),
+    }
+    try:
+        made = await kube.create(SECRETS, namespace, body)
+    except Conflict:
+        return await kube.get(SECRETS, namespace, name)
+    logger.info("made %s", where(body))
+    return made
+
+
+def must_be_ours(found: Mapping[str, Any], next_step: str) -> None:
+    """Raises KeySecretError for an object that pullpass did not make."""
+    labels = found["metadata"].get("labels") or {}
+    if labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY:
+        raise KeySecretError(f"{where(found)} is not pullpass's own, so it is left as it is. {next_step}")
+
+
+def files(pair: KeyPair) -> dict[str, bytes]:
+    """A certificate and its key as a Secret of type kubernetes.io/tls has them."""
+    return {CERTIFICATE: pair.certificate_pem, KEY: pair.key_pem}
+
+
+def pair_of(secret: Mapping[str, Any]) -> KeyPair:
+    """The certificate and key of such a Secret. Raises KeySecretError, CertificateError."""
+    return load_pair(content(secret, CERTIFICATE), content(secret, KEY))
+
+
+def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
+    """The `data` of a Secret."""
+    return {key: base64.b64encode(content).decode() for key, content in data.items()}
+
+
+def content(secret: Mapping[str, Any], key: str) -> bytes:
+    """What a Secret has under a key. Raises KeySecretError."""
+    try:
+        return base64.b64decode((secret.get("data") or {})[key], validate=True)
+    except KeyError:
+        raise KeySecretError(
+            f"{where(secret)} has no {key}. Add it, or delete the Secret and pullpass makes one."
+        ) from None
+    except (binascii.Error, TypeError, ValueError):
+        raise KeySecretError(
+            f"{where(secret)}: {key} is not base64. Correct it, or delete the Secret and pullpass makes one."
+        ) from None
+
+
+def where(found: Mapping[str, Any]) -> str:
+    """How an object is called in messages."""
+    metadata = found["metadata"]
+    return f"{found.get('kind', 'Secret')} {metadata['namespace']}/{metadata['name']}"
