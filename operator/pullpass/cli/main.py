@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 from pullpass.cli import logs
 
@@ -69,6 +70,7 @@ def _token_server(options: argparse.Namespace) -> int:
             service=options.service,
             issuer=options.issuer,
             port=options.port,
+            tls_directory=options.tls_directory,
             access_token_lifetime=timedelta(seconds=options.access_token_lifetime),
             max_staleness=timedelta(seconds=options.max_staleness) if options.max_staleness else None,
             bcrypt_cost=options.bcrypt_cost,
@@ -132,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     add = server.add_argument
     add("--issuer", required=True, help="issuer of access tokens, as the registry is told")
     add("--port", type=int, default=8080, help="port of the HTTP server (%(default)s)")
+    add(
+        "--tls-directory",
+        type=Path,
+        metavar="DIR",
+        help="serve HTTPS, with the certificate and key of this directory (tls.crt, tls.key); they may change",
+    )
     add(
         "--access-token-lifetime",
         type=int,

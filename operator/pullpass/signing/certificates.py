@@ -1,9 +1,11 @@
-"""The CA that registries trust, and the leaf that signs access tokens (RFC 5280).
+"""The CA that registries trust and the leaf that signs access tokens; and those of our servers for TLS (RFC 5280).
 
 Registries hold the CA alone, so the leaf can be renewed without touching them. Both of ours are EC P-256,
 which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an intermediate one.
 """
 
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -12,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pullpass.signing.jwks import full_length
 
@@ -20,6 +22,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 CA_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=90)
+SERVER_LIFETIME = timedelta(days=365)
+"""Of a server's certificate: some servers read theirs only when they start, and are to do so within the last third."""
 BACKDATED = timedelta(hours=1)
 """How far a registry's clock may be behind ours: registries grant certificates no leeway at all."""
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -70,8 +74,12 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 def new_ca(now: datetime) -> KeyPair:
     """A self-signed CA for ten years that may sign leaves only."""
+    return _new_ca("pullpass signing CA", now)
+
+
+def _new_ca(common_name: str, now: datetime) -> KeyPair:
     key = new_key()
-    name = _name("pullpass signing CA")
+    name = _name(common_name)
     builder = (
         _builder(name, name, key.public_key(), now, now + CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -88,6 +96,29 @@ def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
         _builder(_name("pullpass token server"), ca.certificate.subject, key.public_key(), now, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(_authority(ca.certificate), critical=False)
+    )
+    return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
+
+
+def new_server_ca(now: datetime) -> KeyPair:
+    """A self-signed CA for ten years, of the certificates that our servers are known by.
+
+    Not the CA of access tokens: whoever trusts one of the two must not thereby trust the other.
+    """
+    return _new_ca("pullpass server CA", now)
+
+
+def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> KeyPair:
+    """A server's certificate for a year, for these DNS names and IP addresses. Raises CertificateError."""
+    key = new_key()
+    ends = min(now + SERVER_LIFETIME, ca.not_after)
+    builder = (
+        _builder(_name("pullpass"), ca.certificate.subject, key.public_key(), now, ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(_authority(ca.certificate), critical=False)
     )
     return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
@@ -110,7 +141,7 @@ def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError("the private key is no readable PEM") from None
     if not isinstance(key, PrivateKey):
-        raise CertificateError("the private key is neither RSA nor EC, so not every registry would take it")
+        raise CertificateError("the private key is neither RSA nor EC, so not everybody would take it")
     if key.public_key() != public_key:
         raise CertificateError("the private key belongs to another certificate")
     return KeyPair(certificate, key, tuple(chain))
@@ -133,6 +164,14 @@ def check_ca(ca: KeyPair, now: datetime) -> None:
         raise CertificateError(f"the certificate is valid only from {ca.not_before.isoformat()}")
 
 
+def subject_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names and IP addresses that a server's certificate is for."""
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    if names is None:
+        return []
+    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
 def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     """Whether the CA's key signed it. A CA renewed over the same key and name counts as the same."""
     try:
@@ -146,13 +185,33 @@ def leaf_due(leaf: KeyPair, ca: KeyPair, now: datetime) -> datetime:
     """When to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
     public_key = leaf.certificate.public_key()
     usable = isinstance(public_key, ec.EllipticCurvePublicKey) and full_length(public_key)
-    if not usable or not issued_by(leaf.certificate, ca.certificate):
+    return _due(leaf, ca, now) if usable else now
+
+
+def server_certificate_due(server: KeyPair, ca: KeyPair, hosts: Sequence[str], now: datetime) -> datetime:
+    """When to renew a server's certificate: with a third of its life left, or `now` where it lacks one of the names."""
+    return _due(server, ca, now) if set(hosts) <= set(subject_names(server.certificate)) else now
+
+
+def _due(leaf: KeyPair, ca: KeyPair, now: datetime) -> datetime:
+    if not issued_by(leaf.certificate, ca.certificate):
         return now
     if not leaf.not_before <= now < leaf.not_after:
         return now
     if leaf.not_after >= ca.not_after - _SECOND:
         return leaf.not_after  # a new one could not live longer than this CA either
     return leaf.not_after - (leaf.not_after - leaf.not_before) / 3
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(host)
+    except ValueError:
+        raise CertificateError(f"{host!r} is no name that a certificate can have") from None
 
 
 def _name(common_name: str) -> x509.Name:

@@ -15,6 +15,7 @@ from pullpass.credentials import hashing, password
 from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.checks import Checks
 from pullpass.tokenserver.connections import Connections
 from pullpass.tokenserver.errors import (
@@ -54,7 +55,7 @@ class TokenServer:
     """Answers token requests from the mirror.
 
     `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete. Limits
-    go by `monotonic`, which is not set like `clock`.
+    go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TokenServer:
         age: Callable[[], float],
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
+        certificate: ServerCertificate | None = None,
     ) -> None:
         self._settings = settings
         self._mirror = mirror
@@ -72,7 +74,7 @@ class TokenServer:
         self._clock = clock
         self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
         self.limits = Limits(monotonic)
-        self.connections = Connections()
+        self.connections = Connections(certificate=certificate)
         self.audit = Audit(settings.service)
         self.authenticator = Authenticator(mirror, self.checks, self.limits)
         self._proxies = Proxies(settings.trusted_proxies)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 from pullpass.credentials.hashing import DEFAULT_COST, MAXIMUM_COST
 
@@ -24,6 +25,8 @@ class Settings:
     """Address to listen on; empty for all."""
     port: int = 8080
     """Port of everything: tokens, health and metrics."""
+    tls_directory: Path | None = None
+    """Where the certificate (tls.crt) and its key (tls.key) are. None: plain HTTP, for behind an Ingress."""
     access_token_lifetime: timedelta = timedelta(seconds=300)
     """Life of an access token, at least a minute. What was issued cannot be called back, so short is safe."""
     max_staleness: timedelta | None = None
