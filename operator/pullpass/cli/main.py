@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _operator(options: argparse.Namespace) -> int:
     from pullpass.controller import process
-    from pullpass.controller.settings import Settings
+    from pullpass.controller.settings import ServerCertificate, Settings
     from pullpass.kube.client import KubeError
 
     settings = Settings(
@@ -43,6 +43,10 @@ def _operator(options: argparse.Namespace) -> int:
         ca_secret=options.ca_secret,
         seed_secret=options.seed_secret,
         trust_configmap=options.trust_configmap,
+        server_certificates=tuple(ServerCertificate(*wanted) for wanted in options.server_certificate),
+        server_ca_secret=options.server_ca_secret,
+        server_trust_configmap=options.server_trust_configmap,
+        token_server_tls_secret=options.token_server_tls_secret,
         bcrypt_cost=options.bcrypt_cost,
         writes_per_second=options.writes_per_second,
         health_port=options.health_port,
@@ -121,6 +125,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
     add("--trust-configmap", default="pullpass-trust", metavar="NAME", help="ConfigMap that registries mount")
     add(
+        "--server-certificate",
+        type=_server_certificate,
+        action="append",
+        default=[],
+        metavar="SECRET=HOST,...",
+        help="keep a server's certificate for these names in that Secret; may be given again (none)",
+    )
+    add("--server-ca-secret", default="pullpass-server-ca", metavar="NAME", help="Secret of their CA (%(default)s)")
+    add(
+        "--server-trust-configmap",
+        default="pullpass-server-trust",
+        metavar="NAME",
+        help="ConfigMap with their CA's certificate, for clients (%(default)s)",
+    )
+    add(
+        "--token-server-tls-secret",
+        default="",
+        metavar="NAME",
+        help="Secret that the token servers serve HTTPS with (none: they serve HTTP)",
+    )
+    add(
         "--writes-per-second",
         type=_rate,
         default=100,
@@ -176,6 +201,13 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _server_certificate(text: str) -> tuple[str, tuple[str, ...]]:
+    secret, _, hosts = text.partition("=")
+    if not secret or not hosts or "" in hosts.split(","):
+        raise argparse.ArgumentTypeError("a server's certificate is given as SECRET=HOST,HOST,...")
+    return secret, tuple(dict.fromkeys(hosts.split(",")))
 
 
 def _cost(text: str) -> int:

@@ -16,6 +16,8 @@ from pullpass.signing.certificates import KeyPair, load_pair
 
 TLS = "kubernetes.io/tls"
 CERTIFICATE, KEY = "tls.crt", "tls.key"
+CA = "ca.crt"
+"""Where cert-manager has the CA of a certificate."""
 OURS = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
 
 logger = logging.getLogger(__name__)

@@ -7,3 +7,8 @@ QUEUE = Gauge("pullpass_operator_queue_length", "Keys that wait for a worker or 
 TOKENS = Gauge("pullpass_operator_registry_tokens", "RegistryTokens that this replica knows.")
 RECONCILES = Counter("pullpass_operator_reconciles_total", "Keys worked on, by kind and outcome.", ["kind", "outcome"])
 DURATION = Histogram("pullpass_operator_reconcile_seconds", "Time that one key took, in seconds.", ["kind"])
+SERVER_CERTIFICATE = Gauge(
+    "pullpass_operator_server_certificate_not_before_seconds",
+    "Begin of the certificate that a Secret has for a server, in seconds since 1970.",
+    ["secret"],
+)

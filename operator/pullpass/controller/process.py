@@ -19,7 +19,7 @@ from functools import partial
 import kopf
 from prometheus_client import start_http_server
 
-from pullpass.controller import handlers, metrics, signingkeys
+from pullpass.controller import handlers, metrics, serverkeys, signingkeys
 from pullpass.controller.acceptance import TokenServers
 from pullpass.controller.entries import Entries
 from pullpass.controller.keysecrets import KeySecretError
@@ -42,6 +42,7 @@ KOPF_SECONDS = 10.0
 RESYNC = timedelta(minutes=10)
 """How long a deletion that Kopf's watch has lost goes unnoticed."""
 SIGNING_KEYS = Key("signing-keys")
+SERVER_KEYS = Key("server-keys")
 
 
 class OperatorEndedError(Exception):
@@ -187,6 +188,8 @@ async def _work(kube: Kube, office: Office, settings: Settings) -> None:
         orphans = Orphans(kube, mirror, settings, entries)
         # Registries and token servers wait for them.
         queue.add(SIGNING_KEYS, urgent=True)
+        if settings.server_certificates:
+            queue.add(SERVER_KEYS, urgent=True)
         for key in list(mirror.every_key()):
             queue.add(key)
 
@@ -198,6 +201,8 @@ async def _work(kube: Kube, office: Office, settings: Settings) -> None:
                     raise _AgainError(outcome.retry)
             elif key.kind == "orphan":
                 queue.set_due(key, await orphans.sweep(key.name))
+            elif key == SERVER_KEYS:
+                queue.set_due(key, await serverkeys.reconcile(kube, settings, datetime.now(UTC)))
             else:
                 queue.set_due(key, await signingkeys.reconcile(kube, settings, datetime.now(UTC)))
 

@@ -27,7 +27,7 @@ CLOCK_CHECK = 10.0
 class Key(NamedTuple):
     """What is to be looked at: a RegistryToken, the rests of one (by its UID), or the signing keys."""
 
-    kind: Literal["token", "orphan", "signing-keys"]
+    kind: Literal["token", "orphan", "signing-keys", "server-keys"]
     namespace: str = ""
     name: str = ""
 
