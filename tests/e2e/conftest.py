@@ -18,8 +18,8 @@ from tests.e2e.waiting import until
 
 NAME = "e2e"
 NODES = 2
-_LAST = ("test_replicas", "test_release", "test_secrecy")
-"""Modules that run last: two change or end the release of the others, one looks through what they all made known."""
+_LAST = ("test_tls", "test_replicas", "test_release", "test_secrecy")
+"""Modules that run last: three change or end the release of the others, one looks through what they all made known."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,7 +41,7 @@ def release() -> Iterator[Release]:
     try:
         # Debug, as no level may show a secret; one minute, so that what is dead is dead all the way soon.
         values = {"logging": {"level": "debug"}, "accessTokens": {"lifetimeSeconds": 60}}
-        made = Release(running, values)
+        made = Release(running, values, tls=True)
         made.install()
         yield made
     finally:
@@ -79,7 +79,7 @@ def publish(release: Release, publisher: Tenant, tmp_path_factory: pytest.TempPa
     hello = Content.of_archive(images.hello("1"), directory / "hello")
 
     def push(*wanted: str) -> None:
-        skopeo = Skopeo(release.registry, publisher.credentials("publisher-pull"), directory)
+        skopeo = Skopeo(release.registry, publisher.credentials("publisher-pull"), directory, release.trust)
         skopeo.login()
         for image in wanted:
             skopeo.push(hello, image)

@@ -110,7 +110,7 @@ class Tenant:
         return Credentials(entry["username"], entry["password"], found["metadata"]["uid"])
 
     def login(self, credentials: Credentials, *scopes: str) -> Answer:
-        return login(self.release.realm, credentials, *scopes)
+        return login(self.release, credentials, *scopes)
 
     def refused(self, credentials: Credentials, *, timeout: float = 10) -> None:
         """Wait until the token server refuses this login."""
