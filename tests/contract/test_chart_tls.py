@@ -196,6 +196,7 @@ def test_notes_say_whom_to_trust(helm: Helm, tmp_path: Path, arguments: tuple[st
             ["tokenServer.tls.enabled=true", "tokenServer.tls.secretName=a", "serviceMonitor.enabled=true"],
             "serviceMonitor.enabled needs serviceMonitor.tlsConfig",
         ),
+        (["keys.caSecret=one", "keys.serverCASecret=one"], "Use two"),
         (["tokenServer.tls.hosts={https://a.example}"], "values don't meet the specifications of the schema"),
         (["tokenServer.tls.mode=own"], "values don't meet the specifications of the schema"),
     ],
