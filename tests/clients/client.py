@@ -40,7 +40,8 @@ class Client:
     """One client at one registry, with a configuration of its own below `directory`.
 
     Each operation raises RefusedError where the client exits with an error and says that it may not, and
-    RuntimeError for any other. Images are `repository:tag`. Without credentials the client is not logged in.
+    RuntimeError for any other. Images are `repository:tag`. Without credentials the client is not logged in. `trust` is
+    the CA that the registry's certificate is of; without it the registry speaks plain HTTP.
     """
 
     name: ClassVar[str]
@@ -51,10 +52,13 @@ class Client:
     login_asks: ClassVar[bool] = True
     """Whether its login command asks the registry."""
 
-    def __init__(self, registry: str, credentials: Credentials | None, directory: Path) -> None:
+    def __init__(
+        self, registry: str, credentials: Credentials | None, directory: Path, trust: Path | None = None
+    ) -> None:
         self.registry = registry
         self.credentials = credentials
         self.directory = directory
+        self.trust = trust
         directory.mkdir(parents=True, exist_ok=True)
 
     @classmethod
@@ -95,7 +99,17 @@ class Client:
         home = str(self.directory)
         kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
         variables = ("HOME", "DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
-        return {**kept, **dict.fromkeys(variables, home), "REGISTRY_AUTH_FILE": f"{home}/auth.json"}
+        # What programs in Go take for the CAs that the machine trusts.
+        trusted = {"SSL_CERT_FILE": str(self.trust)} if self.trust else {}
+        return {**kept, **trusted, **dict.fromkeys(variables, home), "REGISTRY_AUTH_FILE": f"{home}/auth.json"}
+
+    def plain(self, flag: str = "plain-http") -> str:
+        """A flag that asks for plain HTTP or denies it: for localhost some clients have a default of their own."""
+        return f"--{flag}={'true' if self.trust is None else 'false'}"
+
+    def verify(self, flag: str = "tls-verify") -> str:
+        """A flag that asks for a certificate that can be verified."""
+        return f"--{flag}={'false' if self.trust is None else 'true'}"
 
     def run(self, *command: str | Path, stdin: str | None = None) -> str:
         """Run a program and return its standard output.

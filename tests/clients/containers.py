@@ -11,7 +11,6 @@ from tests.cluster import toolchain
 from .client import WRONG, Client, Credentials
 from .content import Content, digest_of
 
-_INSECURE = "--tls-verify=false"
 _SAYS = {
     "": "denied: requested access to the resource is denied",
     "login": "invalid username/password",
@@ -24,14 +23,16 @@ _SKOPEO_SAYS = {**_SAYS, "delete": "authentication required"}
 class _Containers(Client):
     """They find the login in REGISTRY_AUTH_FILE, and buildah insists on the file."""
 
-    def __init__(self, registry: str, credentials: Credentials | None, directory: Path) -> None:
-        super().__init__(registry, credentials, directory)
+    def __init__(
+        self, registry: str, credentials: Credentials | None, directory: Path, trust: Path | None = None
+    ) -> None:
+        super().__init__(registry, credentials, directory, trust)
         Path(self.environment()["REGISTRY_AUTH_FILE"]).write_text("{}")
 
     def login(self) -> None:
         assert self.credentials is not None
         user = ("--username", self.credentials.username, "--password-stdin")
-        self.run(*self._program(), "login", _INSECURE, *user, self.registry, stdin=self.credentials.password)
+        self.run(*self._program(), "login", self.verify(), *user, self.registry, stdin=self.credentials.password)
 
     def _program(self) -> list[str | Path]:
         return [toolchain.tool(self.name)]
@@ -44,19 +45,25 @@ class Skopeo(_Containers):
     def pull(self, image: str) -> str:
         target = self.fresh("pulled")
         # Of its targets this one keeps the manifest as it is.
-        self.run(*self._program(), "copy", "--src-tls-verify=false", self._at(image), f"dir:{target}")
+        self.run(
+            *self._program(),
+            "copy",
+            self.verify("src-tls-verify"),
+            self._at(image),
+            f"dir:{target}",
+        )
         return digest_of((target / "manifest.json").read_bytes())
 
     def push(self, content: Content, image: str) -> None:
         source = f"oci-archive:{content.archive}"
-        self.run(*self._program(), "copy", "--dest-tls-verify=false", source, self._at(image))
+        self.run(*self._program(), "copy", self.verify("dest-tls-verify"), source, self._at(image))
 
     def tags(self, repository: str) -> list[str]:
-        listed = json.loads(self.run(*self._program(), "list-tags", _INSECURE, self._at(repository)))
+        listed = json.loads(self.run(*self._program(), "list-tags", self.verify(), self._at(repository)))
         return list(listed["Tags"])
 
     def delete(self, image: str) -> None:
-        self.run(*self._program(), "delete", _INSECURE, self._at(image))
+        self.run(*self._program(), "delete", self.verify(), self._at(image))
 
     def _at(self, image: str) -> str:
         return f"docker://{self.registry}/{image}"
@@ -67,7 +74,7 @@ class _Storing(_Containers):
 
     def pull(self, image: str) -> str:
         with self._store() as store:
-            self.run(*store, "pull", "--quiet", _INSECURE, f"{self.registry}/{image}")
+            self.run(*store, "pull", "--quiet", self.verify(), f"{self.registry}/{image}")
             [listed] = json.loads(self.run(*store, "images", "--format=json" if self.name == "podman" else "--json"))
         digest: str = listed.get("digest") or listed["Digest"]
         return digest
@@ -75,7 +82,7 @@ class _Storing(_Containers):
     def push(self, content: Content, image: str) -> None:
         with self._store() as store:
             pulled = self.run(*store, "pull", "--quiet", f"oci-archive:{content.archive}").strip()
-            self.run(*store, "push", "--quiet", _INSECURE, pulled, f"docker://{self.registry}/{image}")
+            self.run(*store, "push", "--quiet", self.verify(), pulled, f"docker://{self.registry}/{image}")
 
     @contextmanager
     def _store(self) -> Iterator[list[str | Path]]:
@@ -92,11 +99,11 @@ class Podman(_Storing):
     def tags(self, repository: str) -> list[str]:
         place = f"{self.registry}/{repository}"
         with self._store() as store:
-            listed = json.loads(self.run(*store, "search", _INSECURE, "--list-tags", "--format=json", place))
+            listed = json.loads(self.run(*store, "search", self.verify(), "--list-tags", "--format=json", place))
         return [tag for entry in listed for tag in entry["Tags"]]
 
     def catalog(self) -> list[str]:
-        command = ("search", _INSECURE, "--limit=100", "--format={{.Name}}", f"{self.registry}/")
+        command = ("search", self.verify(), "--limit=100", "--format={{.Name}}", f"{self.registry}/")
         with self._store() as store:
             return [line.removeprefix(f"{self.registry}/") for line in self.run(*store, *command).split()]
 

@@ -52,4 +52,4 @@ class Crane(Client):
         return f"{self.registry}/{image}"
 
     def _crane(self, *arguments: str | Path, stdin: str | None = None) -> str:
-        return self.run(toolchain.tool("crane"), "--insecure", *arguments, stdin=stdin)
+        return self.run(toolchain.tool("crane"), self.plain("insecure"), *arguments, stdin=stdin)

@@ -1,9 +1,10 @@
-"""The requests of Docker's engine, over plain HTTP: a challenge, GET at the realm with Basic, the same again."""
+"""The requests of Docker's engine: a challenge, GET at the realm with Basic, the same again."""
 
 import base64
 import http.client
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ class Docker(Client):
             headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
             query = [("account", user), *query]
         place = urlsplit(realm)
+        assert (place.scheme == "https") is (self.trust is not None)
         answer = self._send("GET", f"{place.path}?{urlencode(query)}", None, headers, to=place.netloc)
         if answer.status != 200:
             raise RefusedError(f"GET {place.path}: {answer.status} {answer.body.decode()}")
@@ -147,11 +149,17 @@ class Docker(Client):
         *,
         to: str | None = None,
     ) -> Answer:
-        connection = http.client.HTTPConnection(to or self.registry, timeout=TIMEOUT)
+        connection = self._connection(to or self.registry)
         with closing(connection):
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.getheaders()), answer.read())
+
+    def _connection(self, host: str) -> http.client.HTTPConnection:
+        if self.trust is None:
+            return http.client.HTTPConnection(host, timeout=TIMEOUT)
+        context = ssl.create_default_context(cafile=self.trust)
+        return http.client.HTTPSConnection(host, timeout=TIMEOUT, context=context)
 
     @staticmethod
     def _challenge(answer: Answer) -> dict[str, str] | None:

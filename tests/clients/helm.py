@@ -9,7 +9,6 @@ from tests.cluster import toolchain
 from .client import WRONG, Client
 from .content import CHART, TAG, Content
 
-_PLAIN = "--plain-http"
 # Answers to HEAD have no text.
 _SAYS = {
     "": "unauthorized: authentication required",
@@ -28,12 +27,12 @@ class Helm4(Client):
     def login(self) -> None:
         assert self.credentials is not None
         user = ("--username", self.credentials.username, "--password-stdin")
-        self._helm("registry", "login", _PLAIN, *user, self.registry, stdin=self.credentials.password)
+        self._helm("registry", "login", self.plain(), *user, self.registry, stdin=self.credentials.password)
 
     def pull(self, image: str) -> str:
         repository, _, version = image.partition(":")
         target = self.fresh("pulled")
-        said = self._helm("pull", _PLAIN, self._at(repository), "--version", version, "--destination", target)
+        said = self._helm("pull", self.plain(), self._at(repository), "--version", version, "--destination", target)
         assert (target / f"{CHART}-{TAG}.tgz").exists()
         found = re.search(r"Digest: (\S+)", said)
         assert found, said
@@ -44,11 +43,11 @@ class Helm4(Client):
         repository, _, version = image.partition(":")
         above, _, name = repository.rpartition("/")
         assert (name, version) == (CHART, TAG)
-        self._helm("push", _PLAIN, content.archive, self._at(above))
+        self._helm("push", self.plain(), content.archive, self._at(above))
 
     def tags(self, repository: str) -> list[str]:
         """Helm shows no list, but to find the newest version it reads one."""
-        shown = self._helm("show", "chart", _PLAIN, self._at(repository))
+        shown = self._helm("show", "chart", self.plain(), self._at(repository))
         return re.findall(r"^version: (\S+)$", shown, re.MULTILINE)
 
     def environment(self) -> dict[str, str]:

@@ -8,7 +8,6 @@ from tests.cluster import toolchain
 from .client import WRONG, Client, layout_digest
 from .content import TAG, Content
 
-_PLAIN = "--plain-http"
 # Answers to HEAD have no text.
 _SAYS = {
     "": "unauthorized: authentication required",
@@ -24,31 +23,43 @@ class Oras(Client):
     def login(self) -> None:
         assert self.credentials is not None
         user = ("--username", self.credentials.username, "--password-stdin")
-        self._oras("login", _PLAIN, *user, self.registry, stdin=self.credentials.password)
+        self._oras("login", self.plain(), *user, self.registry, stdin=self.credentials.password)
 
     def pull(self, image: str) -> str:
         layout = self.fresh("pulled")
-        self._oras("cp", "--from-plain-http", self._at(image), "--to-oci-layout", f"{layout}:{TAG}")
+        self._oras(
+            "cp",
+            self.plain("from-plain-http"),
+            self._at(image),
+            "--to-oci-layout",
+            f"{layout}:{TAG}",
+        )
         return layout_digest(layout)
 
     def push(self, content: Content, image: str) -> None:
         source = ("--from-oci-layout", f"{content.layout}:{TAG}")
-        self._oras("cp", *source, "--to-plain-http", self._at(image))
+        self._oras("cp", *source, self.plain("to-plain-http"), self._at(image))
 
     def mount(self, source: str, target: str) -> None:
-        self._oras("cp", "--from-plain-http", self._at(source), "--to-plain-http", self._at(target))
+        self._oras(
+            "cp",
+            self.plain("from-plain-http"),
+            self._at(source),
+            self.plain("to-plain-http"),
+            self._at(target),
+        )
 
     def tags(self, repository: str) -> list[str]:
-        return self._oras("repo", "tags", _PLAIN, self._at(repository)).split()
+        return self._oras("repo", "tags", self.plain(), self._at(repository)).split()
 
     def catalog(self) -> list[str]:
-        return self._oras("repo", "ls", _PLAIN, self.registry).split()
+        return self._oras("repo", "ls", self.plain(), self.registry).split()
 
     def delete(self, image: str) -> None:
-        self._oras("manifest", "delete", "--force", _PLAIN, self._at(image))
+        self._oras("manifest", "delete", "--force", self.plain(), self._at(image))
 
     def referrers(self, image: str) -> list[str]:
-        found = json.loads(self._oras("discover", _PLAIN, "--format=json", self._at(image)))
+        found = json.loads(self._oras("discover", self.plain(), "--format=json", self._at(image)))
         return [entry["digest"] for entry in found["referrers"]]
 
     def _at(self, image: str) -> str:

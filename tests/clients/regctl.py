@@ -14,9 +14,11 @@ class Regctl(Client):
     name = "regctl"
     says = _SAYS
 
-    def __init__(self, registry: str, credentials: Credentials | None, directory: Path) -> None:
-        super().__init__(registry, credentials, directory)
-        self._regctl("registry", "set", registry, "--tls=disabled", "--skip-check")
+    def __init__(
+        self, registry: str, credentials: Credentials | None, directory: Path, trust: Path | None = None
+    ) -> None:
+        super().__init__(registry, credentials, directory, trust)
+        self._regctl("registry", "set", registry, f"--tls={'disabled' if trust is None else 'enabled'}", "--skip-check")
 
     def login(self) -> None:
         assert self.credentials is not None

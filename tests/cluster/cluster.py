@@ -46,6 +46,10 @@ class Cluster(ABC):
         """Put an OCI archive (`images`) onto every node, under the name that the archive gives it."""
 
     @abstractmethod
+    def trust(self, registry: str, ca: str) -> None:
+        """Have every node's container runtime trust this CA (PEM) for `host:port` and for where that sends it."""
+
+    @abstractmethod
     def kill_container(self, node: str, container: str) -> None:
         """Send SIGKILL to a container's first process, as the kernel does where memory runs out.
 

@@ -1,6 +1,7 @@
 """Put pullpass on a cluster as a user does, by Helm: with a registry to try it with, both on NodePorts."""
 
 import os
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -21,16 +22,21 @@ CREDENTIALS_NAMESPACE = f"{NAMESPACE}-credentials"
 OPERATOR = f"{NAME}-operator"
 TOKEN_SERVER = f"{NAME}-token-server"
 REGISTRY = f"{NAME}-registry"
+SERVER_TRUST = f"{NAME}-server-trust"
 PORT_SECONDS = 60
 """How long the NodePorts may take to lead to the pods."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """The Helm release of pullpass on one cluster; `values` go on top of those that every trial needs."""
+    """The Helm release of pullpass on one cluster; `values` go on top of those that every trial needs.
+
+    With `tls` both servers speak it, with certificates of the operator's, which the nodes are told to trust.
+    """
 
     cluster: Cluster
     values: Mapping[str, Any] = field(default_factory=dict)
+    tls: bool = False
 
     @property
     def registry(self) -> str:
@@ -40,7 +46,26 @@ class Release:
     @property
     def realm(self) -> str:
         """URL of the token server's endpoint."""
-        return f"http://localhost:{self.cluster.token_port}/token"
+        return f"{self._scheme}://localhost:{self.cluster.token_port}/token"
+
+    @property
+    def registry_url(self) -> str:
+        """URL of the registry."""
+        return f"{self._scheme}://{self.registry}"
+
+    @property
+    def trust(self) -> Path | None:
+        """The CA of both servers as a file, None where they speak plain HTTP."""
+        return self.cluster.kubeconfig.with_suffix(".server-ca.crt") if self.tls else None
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """The same, for clients in Python."""
+        return ssl.create_default_context(cafile=self.trust) if self.tls else None
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.tls else "http"
 
     def install(self) -> None:
         """Install the release, or upgrade it to what the repository now holds, and wait until it is ready."""
@@ -57,9 +82,14 @@ class Release:
             self.helm(*command, "--wait", "--timeout=3m", "--values=-", input=self._values(product))
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{self._pods()}") from None
+        if self.trust is not None:
+            form = ("-n", NAMESPACE, "--output", "jsonpath={.data.ca\\.crt}")
+            ca = self.cluster.kubectl("get", "configmap", SERVER_TRUST, *form).stdout
+            self.trust.write_text(ca)
+            self.cluster.trust(self.registry, ca)
         # Ready pods come before kube-proxy has led the NodePorts to them.
-        for url in (self.realm.replace("/token", "/readyz"), f"http://{self.registry}/"):
-            _await_answer(url)
+        for url in (self.realm.replace("/token", "/readyz"), f"{self.registry_url}/"):
+            _await_answer(url, self.context)
 
     def uninstall(self) -> None:
         """Uninstall the release and wait until its pods are gone."""
@@ -91,9 +121,14 @@ class Release:
             "image": _image(images.PRODUCT),
             "accessTokens": {"realm": self.realm},
             "operator": build,
-            "tokenServer": {**build, "service": {"type": "NodePort", "nodePort": self.cluster.token_port}},
+            "tokenServer": {
+                **build,
+                "tls": {"enabled": self.tls},
+                "service": {"type": "NodePort", "nodePort": self.cluster.token_port},
+            },
             "registry": {
                 "enabled": True,
+                "tls": {"enabled": self.tls},
                 "image": _image(images.REGISTRY),
                 "service": {"type": "NodePort", "nodePort": self.cluster.registry_port},
                 # Its images go with its pod, so it stays where no test drains a node.
@@ -111,11 +146,11 @@ class Release:
         return f"{pods}{logs}"
 
 
-def _await_answer(url: str) -> None:
+def _await_answer(url: str, tls: ssl.SSLContext | None) -> None:
     end = time.monotonic() + PORT_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=5, context=tls):
                 return
         except OSError as error:
             if time.monotonic() > end:

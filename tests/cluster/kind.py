@@ -12,6 +12,7 @@ import yaml
 
 from . import places, ports, processes, progress, toolchain
 from .cluster import Cluster
+from .node import trusting
 
 _MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 _AWAY = "/etc/kubernetes/kube-apiserver.yaml"
@@ -38,6 +39,14 @@ class KindCluster(Cluster):
 
     def load_image(self, archive: Path) -> None:
         _kind("load", "image-archive", str(archive), "--name", self.name)
+
+    def trust(self, registry: str, ca: str) -> None:
+        place = Path("/etc/containerd/certs.d") / registry
+        files = {"ca.crt": ca, "hosts.toml": trusting(registry, place / "ca.crt")}
+        for node in self.nodes:
+            _on_node(node, "mkdir", "-p", str(place))
+            for name, content in files.items():
+                _on_node(node, "tee", str(place / name), stdin=content)
 
     def kill_container(self, node: str, container: str) -> None:
         _on_node(node, "ctr", "--namespace=k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
@@ -119,8 +128,9 @@ def names() -> list[str]:
     return _kind("get", "clusters").split() if available() else []
 
 
-def _on_node(node: str, *command: str) -> None:
-    subprocess.run(["docker", "exec", node, *command], check=True, capture_output=True)
+def _on_node(node: str, *command: str, stdin: str = "") -> None:
+    docker = ["docker", "exec", "--interactive", node, *command]
+    subprocess.run(docker, input=stdin, check=True, capture_output=True, text=True)
 
 
 def _kind(*arguments: str, stdin: str | None = None) -> str:

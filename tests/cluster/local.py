@@ -59,6 +59,9 @@ class LocalCluster(Cluster):
             raise RuntimeError(f"cluster {self.name} has no node")
         self.on_every_node(lambda node: node.load_image(archive))
 
+    def trust(self, registry: str, ca: str) -> None:
+        self.on_every_node(lambda node: node.trust(registry, ca))
+
     def kill_container(self, node: str, container: str) -> None:
         member = self.members[self.nodes.index(node)]
         done = member.ctr("tasks", "kill", "--signal", "SIGKILL", container)

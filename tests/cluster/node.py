@@ -87,6 +87,13 @@ class Node:
         if done.returncode:
             raise RuntimeError(f"{archive.name}: {done.stderr}")
 
+    def trust(self, registry: str, ca: str) -> None:
+        """Have containerd trust this CA (PEM) for `host:port` and for where that sends it; it looks at every pull."""
+        place = self._directory / "certs.d" / registry
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "ca.crt").write_text(ca)
+        (place / "hosts.toml").write_text(trusting(registry, place / "ca.crt"))
+
     def ctr(self, *args: str) -> "subprocess.CompletedProcess[str]":
         """Run containerd's client on what belongs to Kubernetes."""
         command = [*self.space.enter(), toolchain.tool("ctr"), f"--address={SOCKET}", "--namespace=k8s.io", *args]
@@ -145,6 +152,12 @@ conf_dir = "{directory}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{directory}/certs.d"
 """
+
+
+def trusting(registry: str, ca: Path) -> str:
+    """containerd's `hosts.toml` for a registry whose certificate is of this CA."""
+    # containerd 1.6 wants a table for the host, although it is the server's own.
+    return f'server = "https://{registry}"\n\n[host."https://{registry}"]\n  ca = "{ca}"\n'
 
 
 def kubelet_config(directory: Path, pki: Path, name: str, cgroup_root: str) -> str:

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from tests.cluster import toolchain
-from tests.contract.test_chart import NAMESPACE, ROOT, Helm, helm, of_kind
-
-__all__ = ["helm"]
+from tests.cluster.places import ROOT
+from tests.contract.charts import NAMESPACE, Helm, of_kind
 
 HERE = f'namespace="{NAMESPACE}"'
 ELSEWHERE = 'namespace="elsewhere"'
 OPERATOR, SERVER = "pullpass_operator", "pullpass_token_server"
+BEGIN = "server_certificate_not_before_seconds"
 MONTH = 30 * 86400
 
 
@@ -49,6 +49,19 @@ CASES = {
         fires={f'{SERVER}_signing_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH // 3}x20"},
         silent={f'{SERVER}_signing_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH}x20"},
         labels={"pod": "a"},
+    ),
+    "PullpassServerCertificateEnds": Case(
+        fires={f'{SERVER}_tls_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH // 3}x20"},
+        silent={f'{SERVER}_tls_certificate_not_after_seconds{{{HERE},pod="a"}}': f"{MONTH}x20"},
+        labels={"pod": "a"},
+    ),
+    "PullpassRegistryCertificateRenewed": Case(
+        fires={f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-registry-tls"}}': "1x5 2x15"},
+        silent={
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-registry-tls"}}': "1x20",
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-token-server-tls"}}': "1x5 2x15",
+        },
+        labels={"pod": "a", "secret": "pullpass-registry-tls"},
     ),
     "PullpassCAEnds": Case(
         fires={f'{OPERATOR}_ca_not_after_seconds{{{HERE},pod="a",registry="edge"}}': f"{MONTH // 2}x20"},

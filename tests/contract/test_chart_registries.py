@@ -8,7 +8,7 @@ import pytest
 
 from pullpass.api.registries import Registries, load
 from tests.cluster import toolchain
-from tests.contract.test_chart import NAMESPACE, Helm, Manifest, arguments_of, grants, notes, one, pods
+from tests.contract.charts import NAMESPACE, Helm, Manifest, arguments_of, environment_of, grants, notes, one, pods
 
 CASE = "registries-values.yaml"
 SECOND = ("--set=registries[0].name=b", "--set=registries[0].hosts={b.example.com}", "--set=registries[0].service=b")
@@ -26,8 +26,10 @@ def file_of(manifests: tuple[Manifest, ...], name: str = "pullpass-registries") 
 
 def test_both_processes_are_given_a_file_that_they_can_read(helm: Helm, tmp_path: Path) -> None:
     manifests = helm.render(case=CASE)
+    # `pullpass keys` is told by the environment too.
+    assert environment_of(manifests, "pullpass-operator")["PULLPASS_REGISTRIES"] == "/etc/pullpass/registries.json"
+    assert "--registries=/etc/pullpass/registries.json" in arguments_of(manifests, "pullpass-token-server")
     for name in ("pullpass-operator", "pullpass-token-server"):
-        assert "--registries=/etc/pullpass/registries.json" in arguments_of(manifests, name)
         spec = one(manifests, "Deployment", name)["spec"]["template"]["spec"]
         (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/etc/pullpass"]
         (volume,) = [v for v in spec["volumes"] if v["name"] == mount["name"]]

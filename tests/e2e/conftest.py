@@ -19,7 +19,7 @@ from tests.e2e.waiting import until
 
 NAME = "e2e"
 NODES = 2
-_LAST = ("test_rollover", "test_replicas", "test_release", "test_secrecy")
+_LAST = ("test_tls", "test_rollover", "test_replicas", "test_release", "test_secrecy")
 """Modules that run last: three change or end the release of the others, one looks through what they all made known."""
 
 
@@ -46,7 +46,7 @@ def release() -> Iterator[Release]:
             "accessTokens": {"lifetimeSeconds": 60},
             "registries": [second.VALUES],
         }
-        made = Release(running, values)
+        made = Release(running, values, tls=True)
         made.install()
         yield made
     finally:
@@ -84,7 +84,7 @@ def publish(release: Release, publisher: Tenant, tmp_path_factory: pytest.TempPa
     hello = Content.of_archive(images.hello("1"), directory / "hello")
 
     def push(*wanted: str) -> None:
-        skopeo = Skopeo(release.registry, publisher.credentials("publisher-pull"), directory)
+        skopeo = Skopeo(release.registry, publisher.credentials("publisher-pull"), directory, release.trust)
         skopeo.login()
         for image in wanted:
             skopeo.push(hello, image)

@@ -10,6 +10,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from tests.cluster.install import Release
+
 from .tokens import Credentials
 from .waiting import until
 
@@ -24,10 +26,14 @@ class Customer:
     as a busy proxy has it.
     """
 
-    def __init__(self, realm: str, credentials: Callable[[], Credentials], *, keep_alive: bool) -> None:
-        url = urllib.parse.urlsplit(realm)
+    def __init__(self, release: Release, credentials: Callable[[], Credentials], *, keep_alive: bool) -> None:
+        url = urllib.parse.urlsplit(release.realm)
         self._target = f"{url.path}?service=registry"
-        self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
+        self._connection = (
+            http.client.HTTPSConnection(url.hostname or "", url.port, timeout=20, context=release.context)
+            if release.tls
+            else http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
+        )
         self._credentials = credentials
         self._keep_alive = keep_alive
         self._over = threading.Event()
@@ -114,9 +120,11 @@ class Crowd:
 
 
 @contextmanager
-def shopping(realm: str, credentials: Callable[[], Credentials], *, new: int = 3, kept: int = 2) -> Iterator[Crowd]:
+def shopping(
+    release: Release, credentials: Callable[[], Credentials], *, new: int = 3, kept: int = 2
+) -> Iterator[Crowd]:
     """Customers with a new connection for each login, and such that keep theirs, for as long as the block lasts."""
-    customers = [Customer(realm, credentials, keep_alive=number >= new) for number in range(new + kept)]
+    customers = [Customer(release, credentials, keep_alive=number >= new) for number in range(new + kept)]
     crowd = Crowd(customers)
     with ExitStack() as stack:
         for customer in customers:

@@ -112,7 +112,7 @@ class Tenant:
         return Credentials(entry["username"], entry["password"], found["metadata"]["uid"])
 
     def login(self, credentials: Credentials, *scopes: str, service: str = "registry") -> Answer:
-        return login(self.release.realm, credentials, *scopes, service=service)
+        return login(self.release, credentials, *scopes, service=service)
 
     def refused(self, credentials: Credentials, *, timeout: float = 10) -> None:
         """Wait until the token server refuses this login."""

@@ -58,7 +58,7 @@ def client(team: Tenant, release: Release, tmp_path: Path, request: pytest.Fixtu
     """Log a client in with the token of that map."""
 
     def logged_in(name: str) -> Client:
-        made: Client = request.param(release.registry, team.credentials(f"{name}-pull"), tmp_path / name)
+        made: Client = request.param(release.registry, team.credentials(f"{name}-pull"), tmp_path / name, release.trust)
         made.login()
         return made
 
@@ -111,11 +111,11 @@ def test_a_wrong_password_logs_in_nowhere(team: Tenant, release: Release, tmp_pa
     }
     for name, credentials in wrong.items():
         with pytest.raises(RefusedError):
-            Skopeo(release.registry, credentials, tmp_path / name).login()
+            Skopeo(release.registry, credentials, tmp_path / name, release.trust).login()
 
 
 def test_the_catalog_is_nobody_s(publisher: Tenant, release: Release, tmp_path: Path) -> None:
-    crane = Crane(release.registry, publisher.credentials("publisher-pull"), tmp_path)
+    crane = Crane(release.registry, publisher.credentials("publisher-pull"), tmp_path, release.trust)
     crane.login()
     with pytest.raises(RefusedError):
         crane.catalog()

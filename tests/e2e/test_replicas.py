@@ -30,7 +30,7 @@ def many(release: Release) -> Iterator[Release]:
         "operator": {"replicas": REPLICAS[OPERATOR]},
         "tokenServer": {"replicas": REPLICAS[TOKEN_SERVER]},
     }
-    more = Release(release.cluster, values)
+    more = Release(release.cluster, values, tls=release.tls)
     more.install()
     await_settled(more, *REPLICAS)
     yield more
@@ -122,7 +122,7 @@ def evict(release: Release, pod: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_token_servers_are_replaced_and_no_login_fails(many: Release, steady: Credentials) -> None:
-    with shopping(many.realm, lambda: steady) as crowd:
+    with shopping(many, lambda: steady) as crowd:
         restart(many, TOKEN_SERVER)
         until(lambda: rolled_out(many, TOKEN_SERVER), "the rollout is complete", timeout=180)
         await_settled(many, TOKEN_SERVER)
@@ -150,7 +150,7 @@ def test_a_new_token_comes_to_be_while_token_servers_are_replaced(many: Release,
 def test_a_node_is_drained_and_no_login_fails(many: Release, steady: Credentials) -> None:
     kubectl, node = many.cluster.kubectl, many.cluster.nodes[-1]
     assert any(pod["spec"]["nodeName"] == node for pod in pods(many, TOKEN_SERVER))
-    with shopping(many.realm, lambda: steady) as crowd:
+    with shopping(many, lambda: steady) as crowd:
         try:
             # By force also what no controller has made: the pods of other tests.
             flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=240s")
@@ -172,7 +172,7 @@ def test_a_node_is_drained_and_no_login_fails(many: Release, steady: Credentials
 
 def test_a_token_server_is_killed_and_no_login_is_refused(many: Release, steady: Credentials) -> None:
     victim = pods(many, TOKEN_SERVER)[0]
-    with shopping(many.realm, lambda: steady) as crowd:
+    with shopping(many, lambda: steady) as crowd:
         kill(many, victim)
 
         def again() -> bool:
@@ -203,7 +203,7 @@ def holder(release: Release) -> str:
 def test_a_standby_takes_over_when_the_leader_goes(many: Release, shop: Tenant, force: bool) -> None:
     await_settled(many, OPERATOR)
     leader = until(lambda: holder(many), "there is a leader")
-    with shopping(many.realm, lambda: shop.credentials("rotating-pull"), new=1, kept=0) as crowd:
+    with shopping(many, lambda: shop.credentials("rotating-pull"), new=1, kept=0) as crowd:
         if force:
             kill(many, next(pod for pod in pods(many, OPERATOR) if pod["metadata"]["name"] == leader))
         flags = ("--grace-period=0", "--force") if force else ()
@@ -225,7 +225,7 @@ def test_operators_are_replaced_and_hand_over_every_time(many: Release, shop: Te
     before = {pod["metadata"]["name"] for pod in pods(many, OPERATOR)}
     with (
         Holders(many) as holders,
-        shopping(many.realm, lambda: shop.credentials("rotating-pull"), new=1, kept=0) as crowd,
+        shopping(many, lambda: shop.credentials("rotating-pull"), new=1, kept=0) as crowd,
     ):
         restart(many, OPERATOR)
         until(lambda: rolled_out(many, OPERATOR), "the rollout is complete", timeout=180)

@@ -77,7 +77,7 @@ class Puller:
 
     def _status(self, access_token: str) -> int:
         try:
-            return pull_status(self._tenant.release.registry, IMAGE, access_token)
+            return pull_status(self._tenant.release, IMAGE, access_token)
         except OSError:
             return 0
 
@@ -130,7 +130,7 @@ def reload(release: Release, publish: Callable[..., None]) -> None:
 
     def there() -> bool:
         try:
-            return pull_status(release.registry, IMAGE, "none") == 401
+            return pull_status(release, IMAGE, "none") == 401
         except OSError:
             return False
 
@@ -168,7 +168,7 @@ def test_a_ca_is_replaced_step_by_step_and_nobody_is_refused(
 ) -> None:
     (old,) = bundle(release)
     assert "step none" in keys(release, "status").stdout
-    with shopping(release.realm, lambda: reader) as crowd, pulling(tenant, reader) as puller:
+    with shopping(release, lambda: reader) as crowd, pulling(tenant, reader) as puller:
         tenant.pod("before", published)
         tenant.runs("before")
 
@@ -210,16 +210,16 @@ def test_a_leaked_ca_is_out_at_once(
 ) -> None:
     (old,) = bundle(release)
     before = tenant.login(reader, SCOPE).token
-    assert pull_status(release.registry, published, before) == 200
+    assert pull_status(release, published, before) == 200
     said = keys(release, "replace-ca", "--at-once").stdout
     assert "Pulls fail at every registry until it has loaded ConfigMap pullpass-system/pullpass-trust" in said
     (new,) = bundle(release)
     assert new != old
     until(lambda: signed_by(tenant, reader, new), "the new CA signs")
-    assert pull_status(release.registry, published, tenant.login(reader, SCOPE).token) == 401
+    assert pull_status(release, published, tenant.login(reader, SCOPE).token) == 401
     reload(release, publish)
-    assert pull_status(release.registry, published, tenant.login(reader, SCOPE).token) == 200
-    assert pull_status(release.registry, published, before) == 401
+    assert pull_status(release, published, tenant.login(reader, SCOPE).token) == 200
+    assert pull_status(release, published, before) == 401
     tenant.pod("after-the-leak", published)
     tenant.runs("after-the-leak")
 

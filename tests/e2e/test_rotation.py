@@ -92,12 +92,12 @@ def expiry(tenant: Tenant, image: str) -> None:
     out = tenant.login(only, "repository:team/app:pull")
     assert out.expires_at is not None
     assert out.expires_at <= end
-    assert pull_status(tenant.release.registry, image, out.token) == 200
+    assert pull_status(tenant.release, image, out.token) == 200
     dies_at(tenant, only, end)
     until(lambda: "TokenExpired" in tenant.reasons("ending").values(), "the status says so")
     assert tenant.credentials("ending-pull") == only  # whenRevoked: Keep
     # What was handed out before is over as well, for a registry that allows clocks to differ by a minute.
-    until(lambda: pull_status(tenant.release.registry, image, out.token) == 401, "its access token dies", timeout=75)
+    until(lambda: pull_status(tenant.release, image, out.token) == 401, "its access token dies", timeout=75)
 
 
 def dies_at(tenant: Tenant, credentials: Credentials, end: datetime) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.cluster.install import Release
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -41,15 +43,15 @@ class Answer:
         return self.status == 200
 
 
-def login(realm: str, credentials: Credentials, *scopes: str, service: str = "registry") -> Answer:
+def login(release: Release, credentials: Credentials, *scopes: str, service: str = "registry") -> Answer:
     """Log in and ask for `scopes`. A connection that breaks, as when a pod is killed, is tried again."""
     query = urllib.parse.urlencode([("service", service), *(("scope", scope) for scope in scopes)])
     basic = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
-    request = urllib.request.Request(f"{realm}?{query}", headers={"Authorization": f"Basic {basic}"})
+    request = urllib.request.Request(f"{release.realm}?{query}", headers={"Authorization": f"Basic {basic}"})
     deadline = time.monotonic() + 20
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5, context=release.context) as answer:
                 return _granted(answer.status, json.load(answer)["token"])
         except urllib.error.HTTPError as error:
             with error:
@@ -62,13 +64,15 @@ def login(realm: str, credentials: Credentials, *scopes: str, service: str = "re
         time.sleep(0.1)
 
 
-def pull_status(registry: str, image: str, access_token: str) -> int:
-    """What the registry answers to a pull of `repository:tag` with this access token."""
+def pull_status(release: Release, image: str, access_token: str, *, registry: str = "") -> int:
+    """What a registry, by default the release's, answers to a pull of `repository:tag` with this access token."""
     name, _, tag = image.partition(":")
     headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/vnd.oci.image.manifest.v1+json"}
-    request = urllib.request.Request(f"http://{registry}/v2/{name}/manifests/{tag}", headers=headers)
+    request = urllib.request.Request(
+        f"https://{registry or release.registry}/v2/{name}/manifests/{tag}", headers=headers
+    )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=release.context) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

@@ -61,6 +61,54 @@
 {{- dict "registries" $all | toPrettyJson -}}
 {{- end -}}
 
+{{- define "pullpass.serverCASecret" -}}
+{{- default (printf "%s-server-ca" (include "pullpass.fullname" .)) .Values.keys.serverCASecret -}}
+{{- end -}}
+{{- define "pullpass.serverTrustConfigMap" -}}
+{{- default (printf "%s-server-trust" (include "pullpass.fullname" .)) .Values.keys.serverTrustConfigMap -}}
+{{- end -}}
+
+{{/* The Secret that a server serves HTTPS with, empty for HTTP. */}}
+{{- define "pullpass.tokenServerTLSSecret" -}}
+{{- with .Values.tokenServer.tls -}}
+{{- if .enabled -}}{{ default (printf "%s-tls" (include "pullpass.tokenServerName" $)) .secretName }}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- define "pullpass.registryTLSSecret" -}}
+{{- with .Values.registry -}}
+{{- if and .enabled .tls.enabled -}}{{ default (printf "%s-tls" (include "pullpass.registryName" $)) .tls.secretName }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of a server's port: what speaks it. */}}
+{{- define "pullpass.tokenServerScheme" -}}{{ ternary "https" "http" .Values.tokenServer.tls.enabled }}{{- end -}}
+{{- define "pullpass.registryScheme" -}}{{ ternary "https" "http" .Values.registry.tls.enabled }}{{- end -}}
+
+{{/* The certificates that the operator makes, one "SECRET=HOST,HOST" a line. */}}
+{{- define "pullpass.serverCertificates" -}}
+{{- $realm := (urlParse (default "" .Values.accessTokens.realm)).hostname -}}
+{{- $token := .Values.tokenServer.tls -}}
+{{- if and $token.enabled (not $token.secretName) -}}
+{{- $hosts := concat (list $realm) $token.hosts -}}
+{{ include "pullpass.tokenServerTLSSecret" . }}={{ include "pullpass.serverHosts" (dict "root" . "service" (include "pullpass.tokenServerName" .) "hosts" $hosts) }}
+{{ end -}}
+{{- $registry := .Values.registry.tls -}}
+{{- if and .Values.registry.enabled $registry.enabled (not $registry.secretName) -}}
+{{- $hosts := list -}}
+{{- range .Values.registryHosts -}}
+{{- $hosts = append $hosts (urlParse (printf "//%s" .)).hostname -}}
+{{- end -}}
+{{ include "pullpass.registryTLSSecret" . }}={{ include "pullpass.serverHosts" (dict "root" . "service" (include "pullpass.registryName" .) "hosts" (concat $hosts $registry.hosts)) }}
+{{ end -}}
+{{- end -}}
+
+{{/* What a server is called: its Service in every form that pods may use, and the given hosts. */}}
+{{- define "pullpass.serverHosts" -}}
+{{- $namespaced := printf "%s.%s" .service .root.Release.Namespace -}}
+{{- $names := list (printf "%s.svc" $namespaced) (printf "%s.svc.cluster.local" $namespaced) $namespaced .service -}}
+{{- concat $names .hosts | compact | uniq | join "," -}}
+{{- end -}}
+
 {{- define "pullpass.operatorServiceAccount" -}}
 {{- $account := .Values.operator.serviceAccount -}}
 {{- default (ternary (include "pullpass.operatorName" .) "default" $account.create) $account.name -}}

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 from pullpass.api import registries
 from pullpass.api.registries import Registries, RegistriesError
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _operator(options: argparse.Namespace, registries: Registries) -> int:
     from pullpass.controller import process
-    from pullpass.controller.settings import Settings
+    from pullpass.controller.settings import ServerCertificate, Settings
     from pullpass.kube.client import KubeError
 
     settings = Settings(
@@ -44,6 +45,10 @@ def _operator(options: argparse.Namespace, registries: Registries) -> int:
         registries=registries,
         token_server_service=options.token_server_service,
         seed_secret=options.seed_secret,
+        server_certificates=tuple(ServerCertificate(*wanted) for wanted in options.server_certificate),
+        server_ca_secret=options.server_ca_secret,
+        server_trust_configmap=options.server_trust_configmap,
+        token_server_tls_secret=options.token_server_tls_secret,
         bcrypt_cost=options.bcrypt_cost,
         writes_per_second=options.writes_per_second,
         health_port=options.health_port,
@@ -70,6 +75,7 @@ def _token_server(options: argparse.Namespace, registries: Registries) -> int:
             credentials_namespace=options.credentials_namespace,
             registries=registries,
             port=options.port,
+            tls_directory=options.tls_directory,
             max_staleness=timedelta(seconds=options.max_staleness) if options.max_staleness else None,
             bcrypt_cost=options.bcrypt_cost,
             trusted_proxies=tuple(options.trusted_proxy),
@@ -108,6 +114,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--token-server-service", required=True, metavar="NAME", help="Service of the token servers")
     add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
     add(
+        "--server-certificate",
+        type=_server_certificate,
+        action="append",
+        default=[],
+        metavar="SECRET=HOST,...",
+        help="keep a server's certificate for these names in that Secret; may be given again (none)",
+    )
+    add("--server-ca-secret", default="pullpass-server-ca", metavar="NAME", help="Secret of their CA (%(default)s)")
+    add(
+        "--server-trust-configmap",
+        default="pullpass-server-trust",
+        metavar="NAME",
+        help="ConfigMap with their CA's certificate, for clients (%(default)s)",
+    )
+    add(
+        "--token-server-tls-secret",
+        default="",
+        metavar="NAME",
+        help="Secret that the token servers serve HTTPS with (none: they serve HTTP)",
+    )
+    add(
         "--writes-per-second",
         type=_rate,
         default=100,
@@ -120,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     server = commands.add_parser("token-server", parents=[common], help="answer registries' clients with access tokens")
     add = server.add_argument
     add("--port", type=int, default=8080, help="port of the HTTP server (%(default)s)")
+    add(
+        "--tls-directory",
+        type=Path,
+        metavar="DIR",
+        help="serve HTTPS, with the certificate and key of this directory (tls.crt, tls.key); they may change",
+    )
     add(
         "--max-staleness",
         type=int,
@@ -150,6 +183,13 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _server_certificate(text: str) -> tuple[str, tuple[str, ...]]:
+    secret, _, hosts = text.partition("=")
+    if not secret or not hosts or "" in hosts.split(","):
+        raise argparse.ArgumentTypeError("a server's certificate is given as SECRET=HOST,HOST,...")
+    return secret, tuple(dict.fromkeys(hosts.split(",")))
 
 
 def _cost(text: str) -> int:

@@ -13,9 +13,11 @@ from typing import Any
 
 import aiohttp
 
+from pullpass.controller.keysecrets import KeySecretError
 from pullpass.controller.settings import Settings
+from pullpass.controller.verification import Terms, Verification
 from pullpass.credentials.password import Password
-from pullpass.kube.client import Kube, Unavailable
+from pullpass.kube.client import Kube, NotFound, Unavailable
 from pullpass.kube.resources import ENDPOINT_SLICES
 
 LOGIN_SECONDS = 5
@@ -45,6 +47,10 @@ class TokenServers:
         self._kube = kube
         self._settings = settings
         self._session = session
+        secret = settings.token_server_tls_secret
+        self._verification = (
+            Verification(kube, settings.namespace, secret, settings.token_server_service) if secret else None
+        )
 
     @classmethod
     @asynccontextmanager
@@ -60,7 +66,10 @@ class TokenServers:
         """
         asked: set[_Endpoint] = set()
         while new := await self._endpoints() - asked:
-            logins = [asyncio.create_task(self._ask(endpoint, username, password, service)) for endpoint in sorted(new)]
+            terms = await self._terms()
+            logins = [
+                asyncio.create_task(self._ask(endpoint, terms, username, password, service)) for endpoint in sorted(new)
+            ]
             # To the end, also where one refuses: a login that is still under way would outlive the decision.
             answers = await asyncio.gather(*logins, return_exceptions=True)
             for answer in answers:
@@ -74,19 +83,32 @@ class TokenServers:
             self._settings.namespace,
             label_selector=f"kubernetes.io/service-name={self._settings.token_server_service}",
         )
-        return {endpoint async for slice_ in slices for endpoint in _read(slice_)}
+        port = "http" if self._verification is None else "https"
+        return {endpoint async for slice_ in slices for endpoint in _read(slice_, port)}
 
-    async def _ask(self, endpoint: "_Endpoint", username: str, password: Password, service: str) -> None:
+    async def _terms(self) -> Terms | None:
+        if self._verification is None:
+            return None
         try:
-            await self._login(endpoint.address, username, password, service)
+            return await self._verification.terms()
+        except (KeySecretError, NotFound) as error:
+            raise NotAcceptedError(f"the token servers' certificate is not known: {error}") from None
+
+    async def _ask(
+        self, endpoint: "_Endpoint", terms: Terms | None, username: str, password: Password, service: str
+    ) -> None:
+        try:
+            await self._login(endpoint.address, terms, username, password, service)
         except (_UnreachableError, Unavailable):
             if endpoint.ready:
                 raise
 
-    async def _login(self, address: str, username: str, password: Password, service: str) -> None:
+    async def _login(self, address: str, terms: Terms | None, username: str, password: Password, service: str) -> None:
         try:
             async with self._session.get(
-                f"http://{address}/token",
+                f"{'http' if terms is None else 'https'}://{address}/token",
+                ssl=True if terms is None else terms.context,
+                server_hostname=None if terms is None else terms.host,
                 params={"service": service},
                 headers={"Authorization": aiohttp.encode_basic_auth(username, password.text)},
                 allow_redirects=False,
@@ -100,8 +122,8 @@ class TokenServers:
             raise NotAcceptedError(f"token server {address} does not accept the new password yet (HTTP {status})")
 
 
-def _read(slice_: dict[str, Any]) -> list[_Endpoint]:
-    port = next((p["port"] for p in slice_.get("ports") or [] if p.get("name") == "http"), None)
+def _read(slice_: dict[str, Any], named: str) -> list[_Endpoint]:
+    port = next((p["port"] for p in slice_.get("ports") or [] if p.get("name") == named), None)
     if port is None:
         return []
     return [

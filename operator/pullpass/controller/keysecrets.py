@@ -16,6 +16,8 @@ from pullpass.signing.certificates import KeyPair, load_pair
 
 TLS = "kubernetes.io/tls"
 CERTIFICATE, KEY = "tls.crt", "tls.key"
+CA = "ca.crt"
+"""The certificate of the CA that issued the other, as cert-manager has it: its own Secret may have another by now."""
 OURS = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
 
 logger = logging.getLogger(__name__)

@@ -15,3 +15,8 @@ CA_REPLACEMENT = Gauge(
     "1 for the step that the replacement of a registry's CA is at.",
     ["registry", "step"],
 )
+SERVER_CERTIFICATE = Gauge(
+    "pullpass_operator_server_certificate_not_before_seconds",
+    "Begin of the certificate that a Secret has for a server, in seconds since 1970.",
+    ["secret"],
+)

@@ -20,7 +20,7 @@ import kopf
 from prometheus_client import start_http_server
 
 from pullpass.api.registries import Registries
-from pullpass.controller import handlers, metrics, signingkeys
+from pullpass.controller import handlers, metrics, serverkeys, signingkeys
 from pullpass.controller.acceptance import TokenServers
 from pullpass.controller.entries import Entries
 from pullpass.controller.keysecrets import KeySecretError
@@ -42,6 +42,7 @@ KOPF_SECONDS = 10.0
 """How long Kopf may take to end."""
 RESYNC = timedelta(minutes=10)
 """How long a deletion that Kopf's watch has lost goes unnoticed."""
+SERVER_KEYS = Key("server-keys")
 
 
 class OperatorEndedError(Exception):
@@ -193,6 +194,8 @@ async def _work(kube: Kube, office: Office, settings: Settings) -> None:
         # Registries and token servers wait for them.
         for key in signing_keys(settings.registries):
             queue.add(key, urgent=True)
+        if settings.server_certificates:
+            queue.add(SERVER_KEYS, urgent=True)
         for key in list(mirror.every_key()):
             queue.add(key)
 
@@ -204,6 +207,8 @@ async def _work(kube: Kube, office: Office, settings: Settings) -> None:
                     raise _AgainError(outcome.retry)
             elif key.kind == "orphan":
                 queue.set_due(key, await orphans.sweep(key.name))
+            elif key == SERVER_KEYS:
+                queue.set_due(key, await serverkeys.reconcile(kube, settings, datetime.now(UTC)))
             else:
                 registry = settings.registries.of_signing_secret(key.name)
                 if registry is not None:  # what registries of former days left behind stays as it is

@@ -28,7 +28,7 @@ class Key(NamedTuple):
     """What is to be looked at: a RegistryToken, the rests of one (by its UID), or the signing keys of a registry (by
     the name of its leaf's Secret)."""
 
-    kind: Literal["token", "orphan", "signing-keys"]
+    kind: Literal["token", "orphan", "signing-keys", "server-keys"]
     namespace: str = ""
     name: str = ""
 

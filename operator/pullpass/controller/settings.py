@@ -6,6 +6,16 @@ from pullpass.api.registries import Registries
 
 
 @dataclass(frozen=True)
+class ServerCertificate:
+    """A certificate that the operator keeps for a server."""
+
+    secret: str
+    """Secret of the release namespace that it is kept in."""
+    hosts: tuple[str, ...]
+    """DNS names and IP addresses that clients know the server by."""
+
+
+@dataclass(frozen=True)
 class Places:
     """Where keys are: as much as `pullpass keys` has to know."""
 
@@ -27,6 +37,14 @@ class Settings(Places):
     """Service whose EndpointSlices name the token servers' replicas."""
     seed_secret: str = "pullpass-seed"
     """Secret with the seed that passwords are derived from."""
+    server_certificates: tuple[ServerCertificate, ...] = ()
+    """Certificates of our servers, to be made of the server CA."""
+    server_ca_secret: str = "pullpass-server-ca"
+    """Secret with the server CA's certificate and key (tls.crt, tls.key)."""
+    server_trust_configmap: str = "pullpass-server-trust"
+    """ConfigMap with the server CA's certificate (ca.crt), for clients to trust."""
+    token_server_tls_secret: str = ""
+    """Secret that the token servers serve HTTPS with, of ours or brought; empty: they serve plain HTTP."""
     bcrypt_cost: int = 6
     """Cost of new password hashes, as a power of two."""
     workers: int = 8

@@ -23,6 +23,7 @@ from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
 from pullpass.controller import metrics
 from pullpass.controller.keysecrets import (
+    CA,
     OURS,
     TLS,
     KeySecretError,
@@ -46,8 +47,6 @@ SEED_KEY = "seed"
 SEED_BYTES = 32
 NEXT_CERTIFICATE, NEXT_KEY = "next.crt", "next.key"
 """In the Secret of a CA of ours: the one that is to take its place."""
-ISSUER = "ca.crt"
-"""In the leaf's Secret: the certificate of the CA that issued it, which its own Secret may no longer have."""
 LOOK_AGAIN = timedelta(minutes=10)
 """How soon a CA that somebody replaced is noticed."""
 ENDING = 0.1
@@ -212,7 +211,7 @@ def _leaf(secret: Object | None) -> KeyPair | None:
 def _stored_issuer(secret: Object | None) -> list[x509.Certificate]:
     """The CA certificate beside the leaf; those of older versions have none."""
     try:
-        return x509.load_pem_x509_certificates(content(secret, ISSUER)) if secret else []
+        return x509.load_pem_x509_certificates(content(secret, CA)) if secret else []
     except (ValueError, KeySecretError):
         return []
 
@@ -257,7 +256,7 @@ async def _publish(
 async def _store(kube: Kube, places: Places, keys: Keys, leaf: KeyPair, issuer: x509.Certificate) -> Keys:
     namespace, name = places.credentials_namespace, keys.registry.signing_secret
     pem = issuer.public_bytes(Encoding.PEM)
-    data = encoded({**files(leaf), ISSUER: pem})
+    data = encoded({**files(leaf), CA: pem})
     if keys.leaf_secret is None:
         labels = {**OURS, names.COMPONENT_LABEL: names.SIGNING_KEY}
         metadata = {"name": name, "namespace": namespace, "labels": labels}

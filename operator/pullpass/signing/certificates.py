@@ -1,10 +1,12 @@
-"""The CA that registries trust, and the leaf that signs access tokens (RFC 5280).
+"""The CA that registries trust and the leaf that signs access tokens; and those of our servers for TLS (RFC 5280).
 
 Registries hold the CA alone, so the leaf can be renewed without touching them; `rollover` says how the CA itself is.
 Both of ours are EC P-256, which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an
 intermediate one.
 """
 
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -13,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pullpass.signing.jwks import full_length
 
@@ -21,6 +23,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 CA_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=90)
+SERVER_LIFETIME = timedelta(days=365)
+"""Of a server's certificate: some servers read theirs only when they start, and are to do so within the last third."""
 BACKDATED = timedelta(hours=1)
 """How far a registry's clock may be behind ours: registries grant certificates no leeway at all."""
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -71,8 +75,12 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 def new_ca(now: datetime) -> KeyPair:
     """A self-signed CA for ten years that may sign leaves only."""
+    return _new_ca("pullpass signing CA", now)
+
+
+def _new_ca(common_name: str, now: datetime) -> KeyPair:
     key = new_key()
-    name = _name("pullpass signing CA")
+    name = _name(common_name)
     builder = (
         _builder(name, name, key.public_key(), now, now + CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -89,6 +97,29 @@ def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
         _builder(_name("pullpass token server"), ca.certificate.subject, key.public_key(), now, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(_authority(ca.certificate), critical=False)
+    )
+    return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
+
+
+def new_server_ca(now: datetime) -> KeyPair:
+    """A self-signed CA for ten years, of the certificates that our servers are known by.
+
+    Not the CA of access tokens: whoever trusts one of the two must not thereby trust the other.
+    """
+    return _new_ca("pullpass server CA", now)
+
+
+def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> KeyPair:
+    """A server's certificate for a year, for these DNS names and IP addresses. Raises CertificateError."""
+    key = new_key()
+    ends = min(now + SERVER_LIFETIME, ca.not_after)
+    builder = (
+        _builder(_name("pullpass"), ca.certificate.subject, key.public_key(), now, ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(_authority(ca.certificate), critical=False)
     )
     return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
@@ -111,7 +142,7 @@ def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError("the private key is no readable PEM") from None
     if not isinstance(key, PrivateKey):
-        raise CertificateError("the private key is neither RSA nor EC, so not every registry would take it")
+        raise CertificateError("the private key is neither RSA nor EC, so not everybody would take it")
     if key.public_key() != public_key:
         raise CertificateError("the private key belongs to another certificate")
     return KeyPair(certificate, key, tuple(chain))
@@ -134,6 +165,14 @@ def check_ca(ca: KeyPair, now: datetime) -> None:
         raise CertificateError(f"the certificate is valid only from {ca.not_before.isoformat()}")
 
 
+def subject_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names and IP addresses that a server's certificate is for."""
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    if names is None:
+        return []
+    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
 def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     """Whether the CA's key signed it. A CA renewed over the same key and name counts as the same."""
     try:
@@ -151,21 +190,39 @@ def same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
 def usable(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
     """Whether registries that trust the CA accept what the leaf signs."""
     public_key = leaf.certificate.public_key()
-    return (
-        isinstance(public_key, ec.EllipticCurvePublicKey)
-        and full_length(public_key)
-        and issued_by(leaf.certificate, ca)
-        and leaf.not_before <= now < leaf.not_after
-    )
+    return isinstance(public_key, ec.EllipticCurvePublicKey) and full_length(public_key) and _valid(leaf, ca, now)
 
 
 def leaf_due(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> datetime:
     """When to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
-    if not usable(leaf, ca, now):
-        return now
-    if leaf.not_after >= ca.not_valid_after_utc - _SECOND:
-        return leaf.not_after  # a new one could not live longer than this CA either
-    return leaf.not_after - (leaf.not_after - leaf.not_before) / 3
+    return _due(leaf, ca) if usable(leaf, ca, now) else now
+
+
+def server_certificate_due(server: KeyPair, ca: x509.Certificate, hosts: Sequence[str], now: datetime) -> datetime:
+    """When to renew a server's certificate: with a third of its life left, or `now` where it lacks one of the names."""
+    named = set(hosts) <= set(subject_names(server.certificate))
+    return _due(server, ca) if named and _valid(server, ca, now) else now
+
+
+def _valid(pair: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
+    return issued_by(pair.certificate, ca) and pair.not_before <= now < pair.not_after
+
+
+def _due(pair: KeyPair, ca: x509.Certificate) -> datetime:
+    if pair.not_after >= ca.not_valid_after_utc - _SECOND:
+        return pair.not_after  # a new one could not live longer than this CA either
+    return pair.not_after - (pair.not_after - pair.not_before) / 3
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(host)
+    except ValueError:
+        raise CertificateError(f"{host!r} is no name that a certificate can have") from None
 
 
 def _name(common_name: str) -> x509.Name:

@@ -6,7 +6,9 @@ that holds the most; who waits for us keeps its connection.
 """
 
 import asyncio
+import logging
 import resource
+import ssl
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.errors import (
     BusyError,
     HeadersTooLargeError,
@@ -22,14 +25,19 @@ from pullpass.tokenserver.errors import (
     TokenRequestError,
 )
 from pullpass.tokenserver.senders import network
+from pullpass.tokenserver.tls import Above, TlsConnection
+
+log = logging.getLogger(__name__)
 
 MOST = 4096
 IDLE_BYTES = 8 * 1024
 """Memory of a connection over which little comes. As many times MOST is what all may hold."""
+TLS_BYTES = 40 * 1024
+"""What TLS adds to that: some 30 KiB, and a record of 16 KiB at most that is not complete."""
 DESCRIPTORS_BESIDE = 128
 """File descriptors for everything else: the API server, logs, Python."""
 FIRST_REQUEST_SECONDS = 10
-"""From opening a connection to the end of its first request's headers."""
+"""From opening a connection to the end of its first request's headers, the handshake of TLS included."""
 IDLE_SECONDS = 620
 """From one answer to the end of the next request's headers: longer than proxies keep connections to a server open, as
 a request that meets the closing of its connection fails."""
@@ -48,11 +56,15 @@ AHEAD_BYTES = 64 * 1024
 
 
 class Connections:
-    """The connections of one server."""
+    """The connections of one server; with a certificate over TLS."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, certificate: ServerCertificate | None = None) -> None:
         self.most = most
         """How many there may be at a time."""
+        self.certificate = certificate
+        """What is served with, None for plain HTTP."""
+        self.each = IDLE_BYTES + (TLS_BYTES if certificate else 0)
+        """Bytes that a connection holds over which little comes."""
         self.closed: Counter[str] = Counter(crowded=0, silent=0, oversized=0)
         """Connections that we closed since start: to make room, because no request came in time, or because of the
         length of its headers."""
@@ -60,6 +72,8 @@ class Connections:
         """Connections that found no room since start."""
         self.unreadable = 0
         """Requests since start that are not HTTP."""
+        self.failed_handshakes = 0
+        """Handshakes of TLS since start in which client and server did not come together."""
         self.held = 0
         """Bytes that the open connections hold."""
         self._open: set[Connection] = set()
@@ -79,14 +93,14 @@ class Connections:
 
     def accept(self, server: web.Server) -> asyncio.Protocol:
         """What answers a new connection."""
-        self.make_room(IDLE_BYTES)
-        if self.held + IDLE_BYTES > self.most * IDLE_BYTES:
+        self.make_room(self.each)
+        if self.held + self.each > self.most * self.each:
             self.refused += 1
-            return _Refusal()
+            return _Refusal(told=self.certificate is None)
         connection = Connection(server, self)
         self._open.add(connection)
         self.held += connection.holds
-        return connection
+        return connection if self.certificate is None else TlsConnection(self.certificate.context, connection)
 
     def forget(self, connection: "Connection") -> None:
         """The connection is closed."""
@@ -94,10 +108,16 @@ class Connections:
             self._open.remove(connection)
             self.held -= connection.holds
 
+    def count(self, connection: "Connection", bytes_: int) -> None:
+        """The connection holds so many bytes from now on."""
+        if connection in self._open:
+            self.held += bytes_ - connection.holds
+        connection.holds = bytes_
+
     def make_room(self, wanted: int = 0) -> None:
         """Closes connections until so many more bytes can be held: an eighth of all at a time, as it means looking at
         each of them."""
-        limit = self.most * IDLE_BYTES
+        limit = self.most * self.each
         if self.held + wanted <= limit:
             return
         now = asyncio.get_running_loop().time()
@@ -115,10 +135,10 @@ class Connections:
         self._in_vain = now
 
 
-class Connection(web.RequestHandler):
+class Connection(web.RequestHandler, Above):
     """One connection."""
 
-    __slots__ = ("_ahead", "_connections", "_deadline", "heard", "holds", "sender")
+    __slots__ = ("_ahead", "_below", "_connections", "_deadline", "_network", "heard", "holds", "sender")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -136,26 +156,47 @@ class Connection(web.RequestHandler):
         )
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
+        self._network: asyncio.Transport | None = None
         self._ahead = 0
-        self.holds = IDLE_BYTES
+        self._below = 0
+        self.holds = connections.each
         """Bytes that it holds, or may hold."""
         self.heard = self._loop.time()
         """When the last byte came, in the event loop's time."""
         self.sender = ""
         """The peer, as limits count it."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection is open."""
-        super().connection_made(transport)
+    def accepted(self, transport: asyncio.Transport) -> None:
+        """A client has connected."""
+        self._network = transport
         peer: Any = transport.get_extra_info("peername")
         self.sender = network(str(peer[0])) if isinstance(peer, tuple) else ""
         self._deadline = self._loop.call_later(FIRST_REQUEST_SECONDS, self._expect_first_request)
+
+    def may_hold(self, bytes_: int) -> None:
+        """TLS may hold so much more of what is not complete."""
+        self._below = bytes_
+        self._count()
+        self._connections.make_room()
+
+    def handshake_failed(self, error: ssl.SSLError) -> bytes:
+        """Counts it. The answer is for who speaks plain HTTP; others hear of it in TLS."""
+        self._connections.failed_handshakes += 1
+        log.debug("TLS with %s: %s", self.sender, error.reason)
+        return _plain(InvalidRequestError("this port speaks HTTPS, and the request came without"))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection is open for HTTP."""
+        if self._network is None:
+            self.accepted(transport)  # type: ignore[arg-type]  # not an asyncio.Transport to Python, as uvloop makes it
+        super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """A connection is closed."""
         self._connections.forget(self)
         if self._deadline is not None:
             self._deadline.cancel()
+        self._network = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -166,8 +207,7 @@ class Connection(web.RequestHandler):
         requests = self._request_count
         super().data_received(data)
         self._ahead = len(data) + (self._ahead if requests == self._request_count else 0)
-        before, self.holds = self.holds, max(IDLE_BYTES, min(self._ahead, AHEAD_BYTES))
-        self._connections.held += self.holds - before
+        self._count()
         # While a request is under way, aiohttp reads no more than a little ahead.
         if self._ahead > AHEAD_BYTES and self._waits_for_request():
             if self.transport is not None:
@@ -206,10 +246,19 @@ class Connection(web.RequestHandler):
         """Whether the next thing to happen here is the client's: a request, the rest of one, or reading the answer."""
         request = self._current_request
         return (
-            self._waits_for_request()
+            self._shakes_hands()
+            or self._waits_for_request()
             or (request is not None and not request.content.is_eof())
             or now - self.heard > STUCK_SECONDS
         )
+
+    def _count(self) -> None:
+        bytes_ = self._connections.each - IDLE_BYTES + self._below + max(IDLE_BYTES, min(self._ahead, AHEAD_BYTES))
+        self._connections.count(self, bytes_)
+
+    def _shakes_hands(self) -> bool:
+        """Whether the handshake of TLS is not complete; then nothing of HTTP has begun."""
+        return self._task_handler is None and self._network is not None
 
     def _waits_for_request(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -218,11 +267,11 @@ class Connection(web.RequestHandler):
         """Closes the connection, whatever is under way."""
         self._connections.forget(self)
         self._connections.closed[why] += 1
-        transport = self.transport
+        at_once = why == "crowded" or self._shakes_hands()
         self.force_close()
-        if transport is not None and why == "crowded":
+        if self._network is not None and at_once:
             # What the client does not read would hold up an orderly end.
-            transport.abort()
+            self._network.abort()
 
     def _expect_first_request(self) -> None:
         self._deadline = None
@@ -231,11 +280,15 @@ class Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Answers a connection for which there is no room."""
+    """Answers a connection for which there is no room. Over TLS that would cost a handshake: it is closed at once."""
+
+    def __init__(self, *, told: bool) -> None:
+        self._told = told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not an asyncio.Transport to Python, as uvloop makes it.
-        transport.write(_plain(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
+        if self._told:
+            # Not an asyncio.Transport to Python, as uvloop makes it.
+            transport.write(_plain(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
         transport.close()
 
 
@@ -251,7 +304,8 @@ class Site(web.BaseSite):
     @property
     def name(self) -> str:
         """Where it listens."""
-        return f"http://{self._host or '*'}:{self._port}"
+        scheme = "http" if self._connections.certificate is None else "https"
+        return f"{scheme}://{self._host or '*'}:{self._port}"
 
     @property
     def port(self) -> int:

@@ -123,6 +123,17 @@ class _State(Collector):
         yield CounterMetricFamily(
             f"{PREFIX}unreadable_requests", "Requests that are not HTTP", value=connections.unreadable
         )
+        if connections.certificate is not None:
+            yield CounterMetricFamily(
+                f"{PREFIX}tls_handshake_failures",
+                "Handshakes in which client and server did not come together",
+                value=connections.failed_handshakes,
+            )
+            yield GaugeMetricFamily(
+                f"{PREFIX}tls_certificate_not_after_seconds",
+                "End of the certificate that is served, in seconds since 1970",
+                value=connections.certificate.not_after.timestamp(),
+            )
 
     def _knowledge(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(

@@ -13,6 +13,7 @@ from pullpass.kube.client import Kube
 from pullpass.kube.reflector import Reflector
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS
 from pullpass.kube.standstill import Heartbeat
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import TokenServer
@@ -51,12 +52,13 @@ def age_of(followed: list[Reflector]) -> float:
 
 async def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises KubeError without a way to the API, OSError where the port
-    is taken."""
+    is taken, CertificateError where TLS is asked for and has no certificate that can be used."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
     mirror = Mirror(settings.registries)
+    certificate = ServerCertificate(settings.tls_directory) if settings.tls_directory else None
     async with Kube.connect(settings.kubeconfig) as kube:
         followed = reflectors(kube, mirror, settings.credentials_namespace)
         heartbeat = Heartbeat(lambda: _doubt(followed))
@@ -65,16 +67,18 @@ async def run(settings: Settings) -> None:
             heartbeat.beat()
             return age_of(followed)
 
-        server = TokenServer(settings, mirror, age=age)
+        server = TokenServer(settings, mirror, age=age, certificate=certificate)
         server.connections.fit_descriptors()
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=CLOSING_SECONDS)
         await runner.setup()
         tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
         tasks.append(loop.create_task(heartbeat.run()))
+        if certificate is not None:
+            tasks.append(loop.create_task(certificate.watch()))
         tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
         try:
             await Site(runner, server.connections, settings.host or None, settings.port).start()
-            log.info("listening on port %d", settings.port)
+            log.info("listening on port %d, %s", settings.port, "HTTP" if certificate is None else "HTTPS")
             # Following never ends by itself; should it, its error must end the process and not go unseen.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

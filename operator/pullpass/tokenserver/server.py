@@ -17,6 +17,7 @@ from pullpass.signing.tokens import Signer
 from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.checks import Checks
 from pullpass.tokenserver.connections import Connections
 from pullpass.tokenserver.errors import (
@@ -56,7 +57,7 @@ class TokenServer:
     """Answers token requests from the mirror.
 
     `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete. Limits
-    go by `monotonic`, which is not set like `clock`.
+    go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class TokenServer:
         age: Callable[[], float],
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
+        certificate: ServerCertificate | None = None,
     ) -> None:
         self._settings = settings
         self._mirror = mirror
@@ -74,7 +76,7 @@ class TokenServer:
         self._clock = clock
         self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
         self.limits = Limits(monotonic)
-        self.connections = Connections()
+        self.connections = Connections(certificate=certificate)
         self.audit = Audit()
         self.authenticator = Authenticator(mirror, self.checks, self.limits)
         self._proxies = Proxies(settings.trusted_proxies)

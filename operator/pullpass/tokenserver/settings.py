@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 from pullpass.api.registries import Registries
 from pullpass.credentials.hashing import DEFAULT_COST, MAXIMUM_COST
@@ -20,6 +21,8 @@ class Settings:
     """Address to listen on; empty for all."""
     port: int = 8080
     """Port of everything: tokens, health and metrics."""
+    tls_directory: Path | None = None
+    """Where the certificate (tls.crt) and its key (tls.key) are. None: plain HTTP, for behind an Ingress."""
     max_staleness: timedelta | None = None
     """Answer 503 once the API server has been silent for longer. None: go on answering from memory for ever.
     Below two minutes it would strike in normal operation: a quiet API is heard about once a minute."""

@@ -15,10 +15,12 @@ from pullpass.credentials import hashing
 from pullpass.credentials.password import derive
 from pullpass.credentials.record import Record, Slot
 from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
+from tests.certificates import Mount
 from tests.cluster import ports
 from tests.registries import ONE
 
@@ -40,15 +42,17 @@ class Login:
 
 
 class Realm:
-    """Runs in a thread of its own: the clients are other processes, and the tests wait for them."""
+    """Runs in a thread of its own: the clients are other processes, and the tests wait for them. Over TLS where a
+    certificate is mounted."""
 
-    def __init__(self, rules: Mapping[str, list[dict[str, Any]]]) -> None:
+    def __init__(self, rules: Mapping[str, list[dict[str, Any]]], mount: Mount | None = None) -> None:
         now = datetime.now(UTC)
+        self.mount = mount
         self.ca: KeyPair = new_ca(now)
         # localhost, not 127.0.0.1: crane follows no realm that is a private address.
         self.port = ports.free()
         self.host = f"localhost:{self.port}"
-        self.url = f"http://{self.host}/token"
+        self.url = f"{'https' if mount else 'http'}://{self.host}/token"
         self._mirror = Mirror(ONE)
         self._logins: dict[str, Login] = {}
         self._mirror.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
@@ -82,7 +86,8 @@ class Realm:
 
     async def _listen(self) -> web.AppRunner:
         settings = Settings("credentials", ONE, bcrypt_cost=_COST)
-        server = TokenServer(settings, self._mirror, age=lambda: 0.0)
+        certificate = ServerCertificate(self.mount.directory) if self.mount else None
+        server = TokenServer(settings, self._mirror, age=lambda: 0.0, certificate=certificate)
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
         await runner.setup()
         await Site(runner, server.connections, "127.0.0.1", self.port).start()

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .realm import ISSUER, SERVICE, Realm
 
 PROGRAMS = {"2.8.2": "docker-registry", "3.1.2": "registry"}
 """CNCF Distribution, by version."""
+FILES = {"certificate": "tls.crt", "key": "tls.key"}
 _MOUNT = re.compile(r'"POST /v2/(\S+)/blobs/uploads/\?\S*mount=\S* HTTP/1.1" (\d+)')
 
 
@@ -76,32 +78,45 @@ class Registry:
 
 @contextmanager
 def running(version: str, directory: Path, realm: Realm | None) -> Iterator[Registry]:
-    """A registry that sends clients to the realm, or lets everybody do everything where there is none."""
+    """A registry that sends clients to the realm, or lets everybody do everything where there is none.
+
+    It serves with the realm's certificate where that has one.
+    """
     port = ports.free()
+    served = {"addr": f"127.0.0.1:{port}", "secret": "of this test"}
     config: dict[str, object] = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "of this test"},
+        "http": served,
     }
     if realm is not None:
         bundle = directory / "ca.crt"
         bundle.write_bytes(realm.ca.certificate_pem)
         token = {"realm": realm.url, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(bundle)}
         config["auth"] = {"token": token}
+        if realm.mount is not None:
+            files = {name: str(realm.mount.directory / file) for name, file in FILES.items()}
+            config["http"] = {**served, "tls": files}
     file, pid_file, log = directory / "config.yml", directory / "pid", directory / "log"
     file.write_text(json.dumps(config))
     program = toolchain.tool(PROGRAMS[version])
     # Off, or it looks for a collector of traces that is not there.
     processes.start([program, "serve", file], pid_file=pid_file, log=log, env={"OTEL_TRACES_EXPORTER": "none"})
+    tls = realm.mount.client_context() if realm is not None and realm.mount is not None else None
     try:
-        processes.wait_until(partial(_answers, port), "it answers", timeout=120, pid_files=[pid_file], log=log)
+        processes.wait_until(partial(_answers, port, tls), "it answers", timeout=120, pid_files=[pid_file], log=log)
         yield Registry(f"localhost:{port}", directory)
     finally:
         processes.stop(pid_file)
 
 
-def _answers(port: int) -> bool:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+def _answers(port: int, tls: ssl.SSLContext | None) -> bool:
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        if tls is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=tls)
+    )
+    with closing(connection):
         try:
             connection.request("GET", "/v2/")
             return connection.getresponse().status in (200, 401)

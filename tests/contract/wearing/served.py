@@ -12,9 +12,11 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.connections import Site
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
+from tests.certificates import Mount
 from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World, password
 
@@ -99,14 +101,20 @@ class Wire:
             except ConnectionError:
                 return
 
+    async def say_end(self) -> None:
+        """Closes as an orderly client does."""
+        self._writer.close()
+        await self._writer.wait_closed()
+
     def close(self) -> None:
         self._writer.transport.abort()
 
 
 class Served:
-    """One token server over a world, with a clock for its limits that tests turn."""
+    """One token server over a world, with a clock for its limits that tests turn; over TLS where a certificate is
+    mounted."""
 
-    def __init__(self, *trusted: str, world: World | None = None) -> None:
+    def __init__(self, *trusted: str, world: World | None = None, mount: Mount | None = None) -> None:
         self.world = world or World()
         self.time = 1000.0
         proxies = tuple(map(ip_network, trusted))
@@ -116,16 +124,21 @@ class Served:
             age=lambda: 0.0,
             clock=self.world.clock,
             monotonic=lambda: self.time,
+            certificate=ServerCertificate(mount.directory) if mount else None,
         )
+        self.tls = mount.client_context() if mount else None
+        """What clients connect with; None for plain HTTP."""
         self.connections = self.server.connections
         self.port = 0
         self._wires: list[Wire] = []
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls, *trusted: str, world: World | None = None) -> AsyncIterator["Served"]:
+    async def serving(
+        cls, *trusted: str, world: World | None = None, mount: Mount | None = None
+    ) -> AsyncIterator["Served"]:
         """Serves while the context lasts."""
-        made = cls(*trusted, world=world)
+        made = cls(*trusted, world=world, mount=mount)
         made.connections.fit_descriptors()
         runner = web.AppRunner(made.server.application(), access_log=None, shutdown_timeout=1)
         await runner.setup()
@@ -140,8 +153,15 @@ class Served:
             await runner.cleanup()
 
     async def connect(self, source: str = "127.0.0.1") -> Wire:
-        """A new connection, from that address of the loopback network."""
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0)))
+        """A new connection, from that address of the loopback network, and ready for HTTP."""
+        opening = asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0), ssl=self.tls)
+        return self._keep(Wire(*await opening))
+
+    async def connect_bare(self, source: str = "127.0.0.1") -> Wire:
+        """A new connection over which nothing has gone yet, not even TLS."""
+        return self._keep(Wire(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))))
+
+    def _keep(self, wire: Wire) -> Wire:
         self._wires.append(wire)
         return wire
 

@@ -4,8 +4,10 @@ None of it is timed: what is asserted is that good logins get through in between
 """
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +17,7 @@ from pullpass.controller.acceptance import NotAcceptedError, TokenServers
 from pullpass.controller.settings import Settings
 from pullpass.kube.client import Kube
 from pullpass.tokenserver import limits
+from tests.certificates import Mount
 from tests.contract.wearing.served import GOOD, USER, Served, get, guess, post, stray
 from tests.registries import ONE
 from tests.unit.tokenserver.world import password
@@ -164,14 +167,19 @@ async def test_a_password_that_the_mirror_has_not_heard_of_yet(served: Served) -
 
 
 class Replicas(Kube):
-    """Knows of one token server, and of nothing else."""
+    """Knows of one token server and the Secret that it serves with, and of nothing else."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, served: Served, mount: Mount) -> None:
+        self._port = {"name": "https" if served.tls else "http", "port": served.port}
+        self._mount = mount
 
     async def list(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
         endpoint = {"addresses": ["127.0.0.1"], "conditions": {"ready": True}}
-        yield {"ports": [{"name": "http", "port": self._port}], "endpoints": [endpoint]}
+        yield {"ports": [self._port], "endpoints": [endpoint]}
+
+    async def get(self, *_: Any, **__: Any) -> dict[str, Any]:
+        files = {name: (self._mount.directory / name).read_bytes() for name in ("tls.crt", "tls.key", "ca.crt")}
+        return {"data": {name: base64.b64encode(content).decode() for name, content in files.items()}}
 
 
 OPERATOR = Settings(
@@ -183,10 +191,11 @@ OPERATOR = Settings(
 )
 
 
-async def test_an_operator_who_rotates_everything_before_a_mirror_that_lags(served: Served) -> None:
+async def test_an_operator_who_rotates_everything_before_a_mirror_that_lags(served: Served, mount: Mount) -> None:
     """Its logins fail by the hundred from one address, until the replica has caught up; then each one succeeds."""
     count = 200
-    async with TokenServers.connect(Replicas(served.port), OPERATOR) as replicas:
+    operator = replace(OPERATOR, token_server_tls_secret="tls" if served.tls else "")
+    async with TokenServers.connect(Replicas(served, mount), operator) as replicas:
 
         async def ask(number: int) -> None:
             await replicas.accept(f"web.reader{number}", password(f"uid-{number}", "cccccc"), "registry")

@@ -18,13 +18,14 @@ def given_ca(
     cert_sign: bool | None = None,
     begins: datetime | None = None,
     ends: datetime | None = None,
+    name: str = "given",
 ) -> KeyPair:
     """A CA made by other software; what is None is left out of the certificate."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "given")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer.certificate.subject if issuer else name)
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins or now - timedelta(days=1))

@@ -1,0 +1,12 @@
+"""What contract tests of several modules take."""
+
+import pytest
+
+from tests.cluster import toolchain
+from tests.contract.charts import Helm
+
+
+@pytest.fixture(scope="session", params=["helm", "helm3"])
+def helm(request: pytest.FixtureRequest) -> Helm:
+    """Each version of Helm."""
+    return Helm(toolchain.tool(request.param))
