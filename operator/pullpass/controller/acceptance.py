@@ -17,7 +17,7 @@ from pullpass.controller.keysecrets import KeySecretError
 from pullpass.controller.settings import Settings
 from pullpass.controller.verification import Terms, Verification
 from pullpass.credentials.password import Password
-from pullpass.kube.client import Kube, NotFound, Unavailable
+from pullpass.kube.client import Kube, NotFound
 from pullpass.kube.resources import ENDPOINT_SLICES
 
 LOGIN_SECONDS = 5
@@ -25,6 +25,10 @@ LOGIN_SECONDS = 5
 
 class NotAcceptedError(Exception):
     """A token server does not accept a new password yet; the text says which and what it answered."""
+
+
+class NotNowError(NotAcceptedError):
+    """A token server accepts nothing at this time: it is busy, or has no signing leaf of the registry."""
 
 
 class _UnreachableError(NotAcceptedError):
@@ -99,7 +103,7 @@ class TokenServers:
     ) -> None:
         try:
             await self._login(endpoint.address, terms, username, password, service)
-        except (_UnreachableError, Unavailable):
+        except (_UnreachableError, NotNowError):
             if endpoint.ready:
                 raise
 
@@ -117,7 +121,10 @@ class TokenServers:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _UnreachableError(f"token server {address} cannot be asked ({type(error).__name__})") from None
         if status == 503:
-            raise Unavailable(f"token server {address} is busy", status)
+            raise NotNowError(
+                f"token server {address} is busy or has no signing key for the registry yet (HTTP {status}); "
+                "its log and the operator's say which"
+            )
         if status != 200:
             raise NotAcceptedError(f"token server {address} does not accept the new password yet (HTTP {status})")
 

@@ -17,7 +17,7 @@ from pullpass.api import names
 from pullpass.api.conditions import Reason
 from pullpass.api.registrytoken import SlotName
 from pullpass.controller import decide as d
-from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.acceptance import NotAcceptedError, NotNowError, TokenServers
 from pullpass.controller.contention import Contention
 from pullpass.controller.entries import Entries
 from pullpass.controller.gather import Gatherer
@@ -97,7 +97,9 @@ class TokenReconciler:
                     await self._act(facts, action, problems, apart)
             except NotAcceptedError as error:
                 await self._reporter.status(facts, plan, problems, str(error))
-                return Outcome(due=self._now() + ASK_AGAIN, retry=str(error))
+                # One that accepts nothing at all is left alone for longer and longer.
+                due = None if isinstance(error, NotNowError) else self._now() + ASK_AGAIN
+                return Outcome(due=due, retry=str(error))
             more = plan.more
             if plan.actions and not plan.again:
                 # What was written changes what there is to tell: a repair that was made again may not last.

@@ -13,9 +13,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from pullpass.controller import verification
-from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.acceptance import NotAcceptedError, NotNowError, TokenServers
 from pullpass.credentials.password import Password, derive
-from pullpass.kube.client import Unavailable
 from pullpass.kube.resources import ENDPOINT_SLICES, SECRETS
 from pullpass.signing.certificates import KeyPair, new_server_ca, new_server_certificate
 from pullpass.tokenserver.tls import server_context
@@ -131,7 +130,7 @@ async def test_a_ready_one_that_cannot_be_asked_counts(fleet: Fleet, ready: bool
 
 async def test_a_busy_ready_one_is_asked_again_later(fleet: Fleet) -> None:
     await fleet.replica(503)
-    with pytest.raises(Unavailable, match="is busy"):
+    with pytest.raises(NotNowError, match="is busy or has no signing key"):
         await fleet.accept()
 
 

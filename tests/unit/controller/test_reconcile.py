@@ -9,6 +9,7 @@ import pytest
 
 from pullpass.api.times import format_time
 from pullpass.controller.queue import Key
+from pullpass.controller.reconcile import ASK_AGAIN
 from pullpass.kube.client import Conflict, Refused, Unavailable
 from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body, Killed, Place
@@ -183,6 +184,22 @@ async def test_the_first_password_waits_as_well(world: World) -> None:
     assert world.passwords() == {}
     assert world.condition() == ("Unknown", "WaitingForTokenServer")
     assert world.entries() == ["reader-pull"], "the entry comes before the Secret"
+
+
+async def test_token_servers_that_accept_nothing_at_all_are_told_and_left_alone_for_longer_and_longer(
+    world: World,
+) -> None:
+    world.token(**EVERYWHERE)
+    world.servers.refusing = True
+    refused = await world.work(rounds=1)
+    world.servers.busy = True
+    busy = await world.work(rounds=1)
+    assert refused.due == world.now + ASK_AGAIN
+    assert (busy.due, busy.retry is not None) == (None, True)
+    assert world.condition() == ("Unknown", "WaitingForTokenServer")
+    (ready,) = [c for c in world.status()["conditions"] if c["type"] == "Ready"]
+    assert "no signing key" in ready["message"]
+    assert world.passwords() == {}
 
 
 async def test_a_password_that_ends_before_it_is_accepted_gives_way_to_another(world: World) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pullpass.api import names
-from pullpass.controller.acceptance import NotAcceptedError, TokenServers
+from pullpass.controller.acceptance import NotAcceptedError, NotNowError, TokenServers
 from pullpass.controller.entries import Entries
 from pullpass.controller.mirror import Mirror
 from pullpass.controller.orphans import Orphans
@@ -51,6 +51,7 @@ class Servers(TokenServers):
     def __init__(self, world: "World") -> None:
         self.world = world
         self.refusing = False
+        self.busy = False
         self.logins: list[tuple[str, str]] = []
 
     async def accept(self, username: str, password: Password, service: str) -> None:
@@ -63,6 +64,10 @@ class Servers(TokenServers):
         registry = TWO.named(scope_map.get("registry", "default"))
         assert registry is not None
         assert service == registry.service, "the token servers of another registry were asked"
+        if self.busy:
+            raise NotNowError(
+                "token server 10.0.0.1:8080 is busy or has no signing key for the registry yet (HTTP 503)"
+            )
         if self.refusing or not self.world.lets_in(token["metadata"]["uid"], password.text):
             raise NotAcceptedError("token server 10.0.0.1:8080 does not accept the new password yet (HTTP 401)")
         self.world.maybe_killed("after")
