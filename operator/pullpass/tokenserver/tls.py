@@ -39,8 +39,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     # A login is one handshake; to resume a session would mean to keep keys that open past ones.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
-    # A password, as without one OpenSSL would ask for it on the terminal.
-    context.load_cert_chain(certificate, key, password="")
+    context.load_cert_chain(certificate, key)
     return context
 
 

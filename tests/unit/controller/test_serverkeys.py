@@ -142,6 +142,16 @@ async def test_a_replaced_ca_is_published_and_signs_anew() -> None:
     assert content(kube, TOKENS, "ca.crt") == brought.certificate_pem
 
 
+async def test_a_ca_renewed_over_its_key_is_handed_on() -> None:
+    kube, key = Memory(), new_key()
+    kube.put(CA, secret(files(given_ca(NOW, key, cert_sign=True))))
+    await reconcile(kube, SETTINGS, NOW)
+    renewed = given_ca(NOW, key, cert_sign=True, ends=NOW + 900 * DAY)
+    kube.put(CA, secret(files(renewed)))
+    await reconcile(kube, SETTINGS, NOW)
+    assert content(kube, TOKENS, "ca.crt") == renewed.certificate_pem
+
+
 async def test_an_intermediate_ca_is_sent_along() -> None:
     kube = Memory()
     root = given_ca(NOW, new_key(), cert_sign=True)

@@ -59,6 +59,9 @@ def test_a_renewed_one_is_served_from_then_on_and_the_context_before_it_stays_as
     assert shake_hands(served.context, mount.client_context(), "tokens.example") == der(second)
     assert shake_hands(before, mount.client_context()) == der(first)
     assert served.not_after == second.not_after
+    after = served.context
+    served.look()
+    assert served.context is after
     assert caplog.messages == [f"serving a certificate for tokens.example until {second.not_after.isoformat()}"]
 
 
@@ -160,7 +163,9 @@ def test_an_empty_directory_is_refused_at_the_start(tmp_path: Path) -> None:
         ServerCertificate(tmp_path)
 
 
-def test_certificate_and_key_are_read_of_one_state(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_and_key_are_read_of_one_state(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The kubelet may exchange the files between the reading of the two."""
     served = ServerCertificate(mount.directory)
     mount.renew()
@@ -175,6 +180,7 @@ def test_certificate_and_key_are_read_of_one_state(mount: Mount, monkeypatch: py
     monkeypatch.setattr(Path, "read_bytes", exchanged_in_between)
     served.look()
     monkeypatch.undo()
+    assert caplog.records == []
     last = mount.renew()
     served.look()
     assert shake_hands(served.context, mount.client_context()) == der(last)

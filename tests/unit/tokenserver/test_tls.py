@@ -86,12 +86,14 @@ class Http(Above):
 class Pair:
     """A server's connection, and a client in memory."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: Mount, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         self.network, self.http = Network(), Http()
         context = server_context(mount.directory / "tls.crt", mount.directory / "tls.key")
         self.server = TlsConnection(context, self.http)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = mount.client_context().wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        trusting = mount.client_context()
+        trusting.maximum_version = version
+        self.client = trusting.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
         self.server.connection_made(self.network)
 
     def to_server(self) -> bytes:
@@ -170,6 +172,7 @@ def test_a_byte_at_a_time(shy: Pair) -> None:
         for byte in shy.to_server():
             shy.server.data_received(bytes([byte]))
         shy.deliver()
+    assert shy.http.held[-1] == 0
     shy.client.write(b"hello")
     for byte in shy.to_server():
         shy.server.data_received(bytes([byte]))
@@ -309,15 +312,20 @@ def test_who_speaks_neither_is_not(shy: Pair) -> None:
     assert (b"take TLS" in shy.network.sent, shy.network.ended) == (False, "closed")
 
 
-def test_no_session_is_kept_to_be_resumed(mount: Mount) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_is_kept_to_be_resumed(mount: Mount, version: ssl.TLSVersion) -> None:
     """Its key would open what was recorded before."""
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        pair = Pair(mount)
-        pair.client.context.maximum_version = version
-        pair.shake_hands()
-        pair.read()
-        session = pair.client.session
-        assert session is None or not session.has_ticket
+    pair = Pair(mount, version)
+    pair.shake_hands()
+    pair.read()
+    assert pair.http.told[-1] == "made"
+    session = pair.client.session
+    assert session is None or not session.has_ticket
+
+
+def test_nobody_begins_a_second_handshake(mount: Mount) -> None:
+    context = server_context(mount.directory / "tls.crt", mount.directory / "tls.key")
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_http_finds_out_what_it_asks(pair: Pair) -> None:
