@@ -13,6 +13,15 @@ KEPT = {
     "customresourcedefinition.apiextensions.k8s.io/registrytokens.pullpass.dev",
     "customresourcedefinition.apiextensions.k8s.io/scopemaps.pullpass.dev",
 }
+KEPT_SECRETS = {
+    "pullpass-ca-second",
+    # By the operator: passwords go on, and registries and clients need no change.
+    "pullpass-ca",
+    "pullpass-seed",
+    "pullpass-server-ca",
+    "pullpass-token-server-tls",
+    "pullpass-registry-tls",
+}
 
 
 def test_uninstalled_and_installed_again(
@@ -59,6 +68,6 @@ def left_over(release: Release) -> list[str]:
         found += kubectl("get", ",".join(kinds), *where, *selector).stdout.split()
     secrets = json.loads(kubectl("get", "secrets", "-n", NAMESPACE, "-o", "json").stdout)["items"]
     names = {secret["metadata"]["name"] for secret in secrets}
-    assert names == {"pullpass-ca", "pullpass-ca-second", "pullpass-seed"}, f"in {NAMESPACE}: {names}"
+    assert names == KEPT_SECRETS, f"in {NAMESPACE}: {names}"
     assert kubectl("get", "secrets", "-n", CREDENTIALS_NAMESPACE, "-o", "name").stdout
     return [name for name in found if not name.startswith("endpointslice")]

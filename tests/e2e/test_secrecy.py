@@ -45,6 +45,9 @@ def test_no_access_token_in_the_logs(exposure: Exposure) -> None:
     [
         (NAMESPACE, "pullpass-ca"),
         (NAMESPACE, "pullpass-seed"),
+        (NAMESPACE, "pullpass-server-ca"),
+        (NAMESPACE, "pullpass-token-server-tls"),
+        (NAMESPACE, "pullpass-registry-tls"),
         (CREDENTIALS_NAMESPACE, "pullpass-signing"),
         (NAMESPACE, f"pullpass-ca-{second.NAME}"),
         (CREDENTIALS_NAMESPACE, f"pullpass-signing-{second.NAME}"),
