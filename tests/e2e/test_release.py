@@ -14,9 +14,9 @@ KEPT = {
     "customresourcedefinition.apiextensions.k8s.io/scopemaps.pullpass.dev",
 }
 KEPT_SECRETS = {
-    "pullpass-ca-second",
     # By the operator: passwords go on, and registries and clients need no change.
     "pullpass-ca",
+    "pullpass-ca-second",
     "pullpass-seed",
     "pullpass-server-ca",
     "pullpass-token-server-tls",
