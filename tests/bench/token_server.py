@@ -17,7 +17,7 @@ from pullpass.api import names
 from pullpass.credentials import hashing, password
 from pullpass.credentials.record import Record, Slot
 from pullpass.signing.certificates import new_ca, new_leaf
-from pullpass.tokenserver.connections import Site
+from pullpass.tokenserver.connections import Connections, Site
 from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
@@ -74,6 +74,15 @@ async def _empty(_: web.Request) -> web.Response:
     return web.Response(body=b"{}", content_type="application/json")
 
 
+async def listen(application: web.Application, connections: Connections) -> int:
+    """Serves an application as the process does; its port."""
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = Site(runner, connections, "127.0.0.1", 0)
+    await site.start()
+    return site.port
+
+
 async def serve() -> None:
     """Serves on a free port of the loopback interface."""
     mirror = Mirror()
@@ -81,14 +90,10 @@ async def serve() -> None:
     settings = Settings(credentials_namespace="credentials", service=SERVICE, issuer="pullpass")
     server = TokenServer(settings, mirror, age=lambda: 0.0)
     # The last route of the application answers everything, so the empty handler is an application around it.
-    outer = web.Application()
-    outer.router.add_get("/empty", _empty)
-    outer.add_subapp("/ours/", server.application())
-    runner = web.AppRunner(outer, access_log=None)
-    await runner.setup()
-    site = Site(runner, server.connections, "127.0.0.1", 0)
-    await site.start()
-    print(json.dumps({"port": site.port, "password": text}), flush=True)
+    empty = web.Application()
+    empty.router.add_get("/token", _empty)
+    ports = [await listen(app, server.connections) for app in (server.application(), empty)]
+    print(json.dumps({"port": ports[0], "empty_port": ports[1], "password": text}), flush=True)
     await asyncio.Event().wait()
 
 

@@ -54,9 +54,8 @@ class RawRequest:
     """What the client calls itself (User-Agent)."""
 
     def parts(self) -> tuple[str, ...]:
-        """All of it as text, for comparison."""
-        body = self.body.decode("latin-1")
-        return (self.method, self.query, body, self.content_type, self.remote, self.client, *self.authorization)
+        """All that decides about the answer, as text: everything but who sent it and with which program."""
+        return (self.method, self.query, self.body.decode("latin-1"), self.content_type, *self.authorization)
 
     def read(self, service: str) -> TokenRequest:
         """Reads it as a GET or a POST; raises as read_get and read_post."""

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from aiohttp import HttpVersion11, web
 
 from pullpass.access.actions import ANY
-from pullpass.access.grants import Access, grant
+from pullpass.access.grants import Access, grant, scope_text
 from pullpass.access.scopes import Scope
 from pullpass.credentials import hashing, password
-from pullpass.tokenserver.audit import Audit
+from pullpass.tokenserver.audit import Audit, Granted
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
 from pullpass.tokenserver.checks import Checks
@@ -32,8 +32,8 @@ from pullpass.tokenserver.issuing import Issuer, credential_end
 from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.metrics import Metrics, Parts
 from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.repeats import Answer, Repeats
 from pullpass.tokenserver.request import RawRequest, TokenRequest
+from pullpass.tokenserver.reuse import Decision, Reuse
 from pullpass.tokenserver.senders import FORWARDED, Proxies
 from pullpass.tokenserver.settings import Settings
 
@@ -77,11 +77,9 @@ class TokenServer:
         self.authenticator = Authenticator(mirror, self.checks, self.limits)
         self._proxies = Proxies(settings.trusted_proxies)
         self._issuer = Issuer(settings.issuer, settings.service, settings.access_token_lifetime)
-        self._repeats = Repeats()
+        self._reuse = Reuse(mirror)
         self._metrics = Metrics(
-            Parts(
-                mirror, self.checks, self.authenticator, self.limits, self._repeats, self.audit, self.connections, age
-            )
+            Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age)
         )
         self._draining = False
 
@@ -119,15 +117,17 @@ class TokenServer:
         asked: TokenRequest | None = None
         try:
             raw = await self._receive(http)
-            key = self._repeats.key(raw.parts())
-            answer = self._repeated(key)
-            if answer is None:
+            self._must_be_ready()
+            key, second = self._reuse.key(raw.parts()), int(self._clock().timestamp())
+            decision = self._reuse.find(key, second)
+            if decision is None:
                 asked = raw.read(self._settings.service)
-                answer = await self._decide(raw, asked, key)
-            else:
-                self.audit.repeated(answer.line)
-            outcome = answer.outcome
-            response = web.Response(body=answer.body, content_type="application/json", headers=NO_STORE)
+                decision = await self._decide(raw, asked)
+                self._reuse.keep(key, decision)
+                second = decision.issued.second
+            self.audit.granted(decision.granted, raw.remote, raw.client)
+            outcome, body = decision.outcome, decision.issued.body(second)
+            response = web.Response(body=body, content_type="application/json", headers=NO_STORE)
         except TokenRequestError as error:
             self._note(http, asked, error)
             outcome, response = error.outcome, _refuse(error, oauth=oauth)
@@ -140,19 +140,17 @@ class TokenServer:
         self._metrics.answered(http.method, outcome, time.perf_counter() - begun)
         return response
 
-    def _repeated(self, key: bytes) -> Answer | None:
+    def _must_be_ready(self) -> None:
         unready = self.why_unready()
         if unready is not None:
             raise UnavailableError(unready)
-        second = int(self._clock().timestamp())
-        return self._repeats.find(key, second, self._mirror.generation)
 
-    async def _decide(self, raw: RawRequest, asked: TokenRequest, key: bytes) -> Answer:
+    async def _decide(self, raw: RawRequest, asked: TokenRequest) -> Decision:
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
         identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
         # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
-        now, generation, signer = self._clock(), self._mirror.generation, self._mirror.signer
+        now, grounds, signer = self._clock(), self._mirror.grounds(asked.username), self._mirror.signer
         rights = authorize(self._mirror, identity, now)
         access = grant(asked.scopes, rights)
         if signer is None:
@@ -165,12 +163,8 @@ class TokenServer:
             ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
             oauth=raw.method == "POST",
         )
-        line = self.audit.granted(
-            asked.username, raw.remote, raw.client, asked.scopes, access, identity.slot.id, issued.token_id
-        )
-        answer = Answer("granted" if _in_full(asked.scopes, access) else "reduced", issued.body, line)
-        self._repeats.keep(key, int(now.timestamp()), generation, answer)
-        return answer
+        granted = Granted(asked.username, asked.scopes, scope_text(access), identity.slot.id, issued.token_id)
+        return Decision(grounds, issued, granted, "granted" if _in_full(asked.scopes, access) else "reduced")
 
     def _note(self, http: web.Request, asked: TokenRequest | None, error: TokenRequestError) -> None:
         parsed = password.parse(asked.password) if asked is not None else None
