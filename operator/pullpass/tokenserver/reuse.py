@@ -13,7 +13,7 @@ that there would not be without this, and what is written about others ends no r
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import is_
 
@@ -39,10 +39,11 @@ class Decision:
     outcome: str
     """The metric's label."""
 
-    @property
-    def last(self) -> int:
-        """The last second in which its token may be given again; before its first one if it may not be."""
-        return min(self.issued.second + SECONDS - 1, self.issued.ends - LEAST_LIFE)
+    last: int = field(init=False)
+    """The last second in which its token may be given again; before its first one if it may not be."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "last", min(self.issued.second + SECONDS - 1, self.issued.ends - LEAST_LIFE))
 
 
 class Reuse:
@@ -67,10 +68,11 @@ class Reuse:
     def find(self, key: bytes, second: int) -> Decision | None:
         """The decision about the same request, if it would be the same in this second."""
         decision = self._decisions.get(key)
-        if decision is None or not decision.issued.second <= second <= decision.last:
-            return None
-        now = self._mirror.grounds(decision.granted.user)
-        if not all(map(is_, decision.grounds, now)):
+        if (
+            decision is None
+            or not decision.issued.second <= second <= decision.last
+            or not all(map(is_, decision.grounds, self._mirror.grounds(decision.granted.user)))
+        ):
             return None
         self.count += 1
         return decision
