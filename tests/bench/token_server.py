@@ -1,7 +1,7 @@
 """A token server with one token in its mirror and an empty handler beside it, for load.
 
-Run as a process of its own: prints the ports and the password as one JSON line, then serves until it is stopped. It logs
-and looks at the age of its mirror as the real one does; its log goes nowhere.
+Run as a process of its own: prints the ports and the password as one JSON line, then serves until it is stopped. It
+logs and looks at the age of its mirror as the real one does; its log goes nowhere.
 """
 
 import argparse
