@@ -1,73 +1,80 @@
-"""Requests per second of `GET /token` with a warm credential, beside an empty handler of the same server.
+"""What an access token costs, beside what cannot be had for less.
 
-Once with a scope that differs from request to request, so that each answer is decided and signed by itself, and once
-with the same request over and over, which within a second gets the same answer.
+The floors are one HMAC, one ES256 signature, one bcrypt check, and an empty handler of the same server. Beside them an
+access token for a warm credential: once for the same scopes over and over, as when many nodes pull one image, and once
+for other scopes each time, so that each answer is decided and signed by itself.
 
-The server has one core and the load generator another; both handlers are loaded in turn, and the ratio is taken
-round by round, so that a machine whose speed drifts does not decide.
+The server has one core and the load generator another. Everything is loaded in turn and the ratios are taken round by
+round, so that a machine whose speed drifts does not decide.
 """
 
-import base64
-import json
-import os
-import re
+import hmac
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from pullpass.credentials import hashing
 from tests.bench.figures import Figure
-from tests.bench.token_server import REPOSITORY, SERVICE
-from tests.cluster import toolchain
+from tests.bench.served import Served, serving
 
 ROUNDS = 5
 SECONDS = 4
-CONNECTIONS = 32
 
 
 def run() -> Iterator[Figure]:
     """Measures and yields the figures."""
-    server = subprocess.Popen(
-        [*_on({0}), sys.executable, "-m", "tests.bench.token_server"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stdout is not None
-        said = json.loads(server.stdout.readline())
-        base = f"http://127.0.0.1:{said['port']}"
-        login = base64.b64encode(f"team.reader:{said['password']}".encode()).decode()
-        token = f"{base}/ours/token?service={SERVICE}&scope=repository:{REPOSITORY}:pull"
-        empty = f"{base}/empty"
-        _load(token, login)  # the first login pays for bcrypt
+    with serving() as served:
+        yield from _first_login(served)
+        signing = Signing()
         rounds = [
-            (_load(empty, login), _load(token, login, differing=True), _load(token, login)) for _ in range(ROUNDS)
+            (
+                served.rate(served.empty, SECONDS),
+                served.rate(served.token, SECONDS),
+                served.rate(served.token, SECONDS, differing=True),
+                signing.seconds(),
+            )
+            for _ in range(ROUNDS)
         ]
-    finally:
-        server.terminate()
-        server.wait()
     middle = statistics.median
-    yield Figure("empty_handler", middle(e for e, _, _ in rounds), "requests/s")
-    yield Figure("token_warm_credential", middle(t for _, t, _ in rounds), "requests/s")
-    yield Figure("token_warm_credential_over_empty", middle(t / e for e, t, _ in rounds), "ratio", goal=0.6)
-    yield Figure("token_repeated", middle(r for _, _, r in rounds), "requests/s")
-    yield Figure("token_repeated_over_empty", middle(r / e for e, _, r in rounds), "ratio", goal=0.6)
+    yield Figure(
+        "floor_hmac_sha256", 1e6 * _seconds(lambda: hmac.digest(b"k" * 32, b"m" * 256, "sha256"), 20_000), "us"
+    )
+    yield Figure("floor_es256_signature", 1e6 * middle(s for *_, s in rounds), "us")
+    hash_ = hashing.hash_password("password", hashing.DEFAULT_COST)
+    yield Figure("floor_bcrypt_check", 1e6 * _seconds(lambda: hashing.check("password", hash_), 50), "us")
+    yield Figure("empty_handler", middle(e for e, *_ in rounds), "requests/s")
+    yield Figure("token_same_scopes", middle(t for _, t, _, _ in rounds), "requests/s")
+    yield Figure("token_same_scopes_over_empty", middle(t / e for e, t, _, _ in rounds), "ratio", goal=0.6)
+    yield Figure("token_other_scopes", middle(t for *_, t, _ in rounds), "requests/s")
+    yield Figure("token_other_scopes_over_empty", middle(t / e for e, _, t, _ in rounds), "ratio")
+    over_floor = middle(t * (1 / e + s) for e, _, t, s in rounds)
+    yield Figure("token_other_scopes_over_empty_and_signature", over_floor, "ratio")
 
 
-def _on(cores: set[int]) -> list[str]:
-    return ["taskset", "-c", ",".join(map(str, sorted(cores)))]
+def _first_login(served: Served) -> Iterator[Figure]:
+    """A password that many send at once, for other scopes each time, and nobody has sent before."""
+    served.rate(served.token, 1, differing=True)
+    checks = served.metrics()["pullpass_token_server_bcrypt_checks_total"]
+    yield Figure("first_login_bcrypt_checks", checks, "checks", goal=1, at="most")
 
 
-def _load(url: str, login: str, *, differing: bool = False) -> float:
-    cores = os.sched_getaffinity(0)
-    command = [*_on((cores - {0}) or cores), str(toolchain.tool("wrk")), "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s"]
-    command += ["-H", f"Authorization: Basic {login}"]
-    if differing:
-        command += ["-s", str(Path(__file__).with_name("differing.lua"))]
-    command.append(url)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    if "Non-2xx" in done.stdout:
-        raise RuntimeError(f"the server refused: {done.stdout}")
-    found = re.search(r"Requests/sec:\s+([0-9.]+)", done.stdout)
-    if found is None:
-        raise RuntimeError(f"wrk printed no rate: {done.stdout}")
-    return float(found[1])
+class Signing:
+    """Signs as the server does it."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._algorithm = ECAlgorithm(ECAlgorithm.SHA256)
+
+    def seconds(self) -> float:
+        """How long one signature takes."""
+        return _seconds(lambda: self._algorithm.sign(b"m" * 1000, self._key), 5_000)
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    begun = time.process_time()
+    for _ in range(times):
+        work()
+    return (time.process_time() - begun) / times

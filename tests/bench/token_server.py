@@ -1,31 +1,46 @@
 """A token server with one token in its mirror and an empty handler beside it, for load.
 
-Run as a process of its own: prints the port and the password as one JSON line, then serves until it is stopped.
+Run as a process of its own: prints the ports and the password as one JSON line, then serves until it is stopped. It
+logs and looks at the age of its mirror as the real one does; its log goes nowhere.
 """
 
+import argparse
 import asyncio
 import json
-import logging
 import os
 import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import Any, cast
 
 import uvloop
 from aiohttp import web
 
 from pullpass.api import names
+from pullpass.cli import logs
 from pullpass.credentials import hashing, password
 from pullpass.credentials.record import Record, Slot
+from pullpass.kube.standstill import Heartbeat
 from pullpass.signing.certificates import new_ca, new_leaf
-from pullpass.tokenserver.connections import Site
+from pullpass.tokenserver.connections import Connections, Site
 from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.process import age_of, reflectors
 from pullpass.tokenserver.server import TokenServer
 from pullpass.tokenserver.settings import Settings
 from tests.registries import ONE
 
 SERVICE = ONE.default.service
+USER = "team.reader"
 REPOSITORY = "team/app"
 UID = "11111111-2222-3333-4444-555555555555"
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": uvloop.new_event_loop,
+    "asyncio": asyncio.new_event_loop,
+}
 
 
 def _metadata(name: str, **more: object) -> dict[str, object]:
@@ -41,8 +56,7 @@ def fill(mirror: Mirror) -> str:
     )
     record = Record(UID, "team", "reader", {"password1": slot}, "password1").to_secret("credentials")
     record["metadata"] |= {"uid": UID, "resourceVersion": "1"}
-    ca = new_ca(now)
-    leaf = new_leaf(ca, now)
+    leaf = new_leaf(new_ca(now), now)
     mirror.on_namespace("ADDED", {"metadata": _metadata("team")})
     rules = [{"repositories": ["team/*"], "actions": ["content/read"]}]
     mirror.on_scope_map(
@@ -58,8 +72,6 @@ def fill(mirror: Mirror) -> str:
 
 def signing_secret(certificate: bytes, key: bytes) -> dict[str, object]:
     """The signing leaf as the API gives it."""
-    from base64 import b64encode
-
     return {
         "type": "kubernetes.io/tls",
         "metadata": _metadata(
@@ -71,32 +83,64 @@ def signing_secret(certificate: bytes, key: bytes) -> dict[str, object]:
     }
 
 
+def aged(mirror: Mirror) -> Callable[[], float]:
+    """The age of a mirror that has just heard everything, found out as the process does it."""
+    followed = reflectors(cast("Any", None), mirror, "credentials")
+    for reflector in followed:
+        reflector.synced.set()
+        reflector.last_contact = time.monotonic()
+    heartbeat = Heartbeat(lambda: None)
+
+    def age() -> float:
+        heartbeat.beat()
+        return age_of(followed)
+
+    return age
+
+
 async def _empty(_: web.Request) -> web.Response:
     return web.Response(body=b"{}", content_type="application/json")
 
 
-async def serve() -> None:
-    """Serves on a free port of the loopback interface."""
+async def listen(application: web.Application, connections: Connections) -> int:
+    """Serves an application on a free port of the loopback interface, as the process does; which port."""
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = Site(runner, connections, "127.0.0.1", 0)
+    await site.start()
+    return site.port
+
+
+async def serve(trusted: list[str]) -> None:
+    """Serves both."""
     mirror = Mirror(ONE)
     text = fill(mirror)
-    settings = Settings(credentials_namespace="credentials", registries=ONE)
-    server = TokenServer(settings, mirror, age=lambda: 0.0)
-    # The last route of the application answers everything, so the empty handler is an application around it.
-    outer = web.Application()
-    outer.router.add_get("/empty", _empty)
-    outer.add_subapp("/ours/", server.application())
-    runner = web.AppRunner(outer, access_log=None)
-    await runner.setup()
-    site = Site(runner, server.connections, "127.0.0.1", 0)
-    await site.start()
-    print(json.dumps({"port": site.port, "password": text}), flush=True)
+    proxies = tuple(map(ip_network, trusted))
+    settings = Settings("credentials", ONE, trusted_proxies=proxies)
+    server = TokenServer(settings, mirror, age=aged(mirror))
+    server.connections.fit_descriptors()
+    empty = web.Application()
+    empty.router.add_get("/token", _empty)
+    port, empty_port = [await listen(app, server.connections) for app in (server.application(), empty)]
+    print(json.dumps({"port": port, "empty_port": empty_port, "password": text}), flush=True)
     await asyncio.Event().wait()
 
 
+def main() -> int:
+    """Serves until it is stopped."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--loop", choices=LOOPS, default="uvloop")
+    parser.add_argument("--trusted-proxy", action="append", default=[])
+    options = parser.parse_args()
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        logs.configure("info", "json")
+        with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
+            try:
+                runner.run(serve(options.trusted_proxy))
+            except KeyboardInterrupt:
+                return 0
+    return 0
+
+
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, stream=open(os.devnull, "w"))  # noqa: SIM115
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:
-        try:
-            _runner.run(serve())
-        except KeyboardInterrupt:
-            sys.exit(0)
+    sys.exit(main())

@@ -56,7 +56,7 @@ class Keys:
         leaf = self.leaf(registry)
         signer = Signer(leaf.key_pem, leaf.certificate_pem)
         issued = Issuer(registry).issue(signer, "web.reader", ALL, datetime.now(UTC), ends_at=None, oauth=False)
-        text: str = json.loads(issued.body)["access_token"]
+        text: str = json.loads(issued.body(issued.second))["access_token"]
         return text
 
     def _pair(self, namespace: str, name: str) -> KeyPair:

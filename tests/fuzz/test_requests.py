@@ -8,8 +8,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pullpass.tokenserver.errors import TokenRequestError
-from pullpass.tokenserver.repeats import Repeats
+from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.request import CREDENTIAL_LENGTH, FORM, RawRequest, TokenRequest, registry_of
+from pullpass.tokenserver.reuse import Reuse
 from tests.fuzz.inputs import ENDLESS, SCOPE_VALUES, WILD
 from tests.registries import TWO
 
@@ -177,7 +178,7 @@ def test_a_post_is_read_or_refused(body: bytes, authorization: list[str], conten
 def test_every_request_has_a_key_to_be_remembered_by(
     query: str, authorization: list[str], body: bytes, remote: str
 ) -> None:
-    memory = Repeats()
+    memory = Reuse(Mirror(TWO))
     raw = RawRequest("GET", query, body, "", tuple(authorization), remote)
     key = memory.key(raw.parts())
     assert key == memory.key(raw.parts())
@@ -186,6 +187,7 @@ def test_every_request_has_a_key_to_be_remembered_by(
         RawRequest("GET", f"{query}&", body, "", tuple(authorization), remote),
         RawRequest("GET", query, body + b"x", "", tuple(authorization), remote),
         RawRequest("GET", query, body, "", (*authorization, ""), remote),
-        RawRequest("GET", query, body, "", tuple(authorization), f"{remote}x"),
     ):
         assert memory.key(other.parts()) != key
+    elsewhere = RawRequest("GET", query, body, "", tuple(authorization), f"{remote}x", "another client")
+    assert memory.key(elsewhere.parts()) == key

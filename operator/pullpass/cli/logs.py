@@ -30,3 +30,5 @@ def configure(level: str, form: str) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Not in any line of ours, and looked up for each of them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -21,6 +21,10 @@ SKEW = timedelta(seconds=10)
 """How far `nbf` and `iat` lie in the past: some registries grant them no leeway."""
 
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+"""As json.dumps does it, which makes an encoder for each call."""
+
+
 class Signer:
     """Signs access tokens with one leaf."""
 
@@ -87,4 +91,4 @@ def access_claims(
 
 
 def _segment(content: Mapping[str, Any]) -> str:
-    return encode(json.dumps(content, separators=(",", ":")).encode())
+    return encode(_json(content).encode())

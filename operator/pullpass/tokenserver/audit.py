@@ -3,10 +3,9 @@
 Names the password by its public id only. What came from the client is JSON-escaped and bounded, so that nobody can
 write lines of their own, nor long ones.
 
-Two kinds of lines are put together, so that a flood of requests is no flood of lines. A granted request that was
-repeated (see repeats.py) gets a line at once and, when a second has passed, another one that says how many times it was
-answered alike. Of refusals a bounded number is written in a second, and then a line for each sender that says how many
-more there were.
+Two kinds of lines are put together, so that a flood of requests is no flood of lines. Who gets the same access token
+again (see reuse.py) has a line at once and, when a second has passed, another one that says how many times more. Of
+refusals a bounded number is written in a second, and then a line for each sender that says how many more there were.
 """
 
 import asyncio
@@ -15,9 +14,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from pullpass.access.grants import Access, scope_text
 from pullpass.access.scopes import Scope
 from pullpass.api.registries import Registry
 from pullpass.tokenserver.errors import TokenRequestError, UnauthenticatedError
@@ -25,6 +24,8 @@ from pullpass.tokenserver.errors import TokenRequestError, UnauthenticatedError
 log = logging.getLogger("pullpass.audit")
 
 SECONDS = 1.0
+GRANTED = 4096
+"""Lines remembered within a second, each of which can come to stand for more than one decision."""
 REFUSALS = 200
 """Refusals written in a second."""
 REFUSALS_OF_SENDER = 20
@@ -35,6 +36,27 @@ _USER = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9.-]{1,253}")
 """What a user name of ours looks like. Anything else is not written: people type passwords into the wrong field."""
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What there is to say of an access token that was issued, whoever it goes to."""
+
+    registry: Registry
+    user: str
+    asked: tuple[Scope, ...]
+    granted: str
+    """Scopes."""
+    password: str
+    """Public id."""
+    token_id: str
+
+
+@dataclass(slots=True)
+class _Line:
+    text: str
+    again: int = 0
+    """How many decisions it stands for beside the first."""
+
+
 class Audit:
     """The audit log."""
 
@@ -42,36 +64,28 @@ class Audit:
         self._written = 0
         self._refused: Counter[str] = Counter()
         self._left_out: Counter[str | None] = Counter()
-        self._repeated: Counter[str] = Counter()
+        self._granted: dict[tuple[str, str, str], _Line] = {}
         self._due: asyncio.TimerHandle | None = None
         self.left_out = 0
         """Refusals since start that have no line of their own."""
 
-    def granted(
-        self,
-        registry: Registry,
-        user: str,
-        remote: str,
-        client: str,
-        asked: Iterable[Scope],
-        access: list[Access],
-        password: str,
-        token_id: str,
-    ) -> str:
-        """An access token was issued. Returns the line, for `repeated`; an empty one if none is written."""
+    def granted(self, granted: Granted, remote: str, client: str) -> None:
+        """An access token was given to a client."""
+        client = client[:CLIENT_LENGTH]
+        key = (granted.token_id, remote, client)
+        line = self._granted.get(key)
+        if line is not None:
+            line.again += 1
+            return
         if not log.isEnabledFor(logging.INFO):
-            return ""
-        line = self._line("granted", registry, user, remote, client, asked)
-        line |= {"granted": scope_text(access), "password": password, "jti": token_id}
-        text = json.dumps(line)
-        log.info(text)
-        return text
-
-    def repeated(self, line: str) -> None:
-        """The answer of that line was given once more."""
-        if line:
-            self._repeated[line] += 1
-            self._put_together()
+            return
+        self._put_together()
+        if len(self._granted) >= GRANTED:
+            self._flush_granted()
+        content = self._line("granted", granted.registry, granted.user, remote, client, granted.asked)
+        content |= {"granted": granted.granted, "password": granted.password, "jti": granted.token_id}
+        line = self._granted[key] = _Line(json.dumps(content))
+        log.info(line.text)
 
     def refused(
         self,
@@ -95,7 +109,7 @@ class Audit:
         self._written += 1
         self._refused[remote] += 1
         shown = user if user is not None and _USER.fullmatch(user) else None
-        line = self._line("refused", registry, shown, remote, client, asked)
+        line = self._line("refused", registry, shown, remote, client[:CLIENT_LENGTH], asked)
         reason = error.reason if isinstance(error, UnauthenticatedError) else str(error)
         log.info(json.dumps(line | {"password": password, "outcome": error.outcome, "reason": reason}))
 
@@ -112,7 +126,7 @@ class Audit:
             "decision": decision,
             "user": user,
             "remote": remote,
-            "client": client[:CLIENT_LENGTH],
+            "client": client,
             "registry": registry.name if registry is not None else None,
             "service": registry.service if registry is not None else None,
             "asked": " ".join(map(str, asked)),
@@ -127,11 +141,15 @@ class Audit:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        for line, times in self._repeated.items():
-            log.info('%s, "repeated": %d}', line.removesuffix("}"), times)
+        self._flush_granted()
         for remote, times in self._left_out.items():
             log.info(json.dumps({"decision": "refused", "remote": remote, "not_shown": times}))
-        self._repeated.clear()
         self._left_out.clear()
         self._refused.clear()
         self._written = 0
+
+    def _flush_granted(self) -> None:
+        for line in self._granted.values():
+            if line.again:
+                log.info('%s, "repeated": %d}', line.text.removesuffix("}"), line.again)
+        self._granted.clear()

@@ -1,6 +1,6 @@
 """Who is it: finds the token of a user name and checks the password, with at most one bcrypt check for each.
 
-What a check found is remembered under an HMAC of user name and password with a key of this process, bound
+What a check found is remembered under a MAC of user name and password (BLAKE2b with a key of this process), bound
 to the version of the credential record: a new record, or another token under the name, and it counts no
 more. Dates are looked at anew every time. An unknown user, an unknown password id and a password past its
 end cost the same check as a wrong password, so neither words nor time tell them apart.
@@ -10,10 +10,10 @@ failure, and one that was right is right whoever else fails.
 """
 
 import asyncio
-import hmac
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from pullpass.credentials import password
 from pullpass.tokenserver.checks import Checks
@@ -110,7 +110,7 @@ class Authenticator:
         Raises UnauthenticatedError, with the reason for the audit line, LimitedError and BusyError.
         """
         parsed = password.parse(text)
-        key = hmac.digest(self._key, f"{username}\0{text}".encode(errors="replace"), "sha256")
+        key = blake2b(f"{username}\0{text}".encode(errors="replace"), key=self._key, digest_size=32).digest()
         if parsed is None:
             if not self._bad.holds(key, _MALFORMED):
                 self._spend(sender, username)
@@ -118,14 +118,14 @@ class Authenticator:
             raise UnauthenticatedError("malformed password")
         login = _Login(key, username, text, sender)
         candidate = self._find(username, parsed.id)
-        while True:
-            genuine = await self._verdict(login, candidate)
+        while (genuine := self._remembered(login, candidate)) is None:
+            checked = await self._check(login, candidate)
             # While a check runs the record may be rewritten, so the verdict holds for what is there by now.
-            current = self._find(username, parsed.id)
-            if current.version == candidate.version:
+            version, candidate = candidate.version, self._find(username, parsed.id)
+            if candidate.version == version:
+                genuine = checked
                 break
-            candidate = current
-        token, slot = current.token, current.slot
+        token, slot = candidate.token, candidate.slot
         if token is None:
             raise UnauthenticatedError("unknown user")
         if slot is None:
@@ -143,11 +143,15 @@ class Authenticator:
             (token.uid if token is not None else "", credential.version if credential is not None else ""),
         )
 
-    async def _verdict(self, login: _Login, candidate: _Candidate) -> bool:
+    def _remembered(self, login: _Login, candidate: _Candidate) -> bool | None:
+        """Whether the password was found right, None where nothing is remembered."""
         good = self._good.holds(login.key, candidate.version)
-        if good or self._bad.holds(login.key, candidate.version):
-            self.hits += 1
-            return good
+        if not good and not self._bad.holds(login.key, candidate.version):
+            return None
+        self.hits += 1
+        return good
+
+    async def _check(self, login: _Login, candidate: _Candidate) -> bool:
         check = self._under_way.get((login.key, candidate.version))
         if check is None:
             check = self._begin(login, candidate)

@@ -17,7 +17,19 @@ class Issued:
     """An access token and the answer around it."""
 
     token_id: str
-    body: bytes = field(repr=False)
+    second: int
+    """When it was issued, in seconds since 1970."""
+    ends: int
+    """When it ends."""
+    _opening: bytes = field(repr=False)
+    """The answer up to the value of `expires_in`."""
+
+    def body(self, second: int) -> bytes:
+        """The answer in that second. `expires_in` is what is left of the token by then: some clients count it from
+        `issued_at`, as the registry token specification says, others from the answer, as RFC 6749 says, and none may
+        come to a later end than the token's.
+        """
+        return b"%b%d}" % (self._opening, max(self.ends - second, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +68,12 @@ class Issuer:
             token_id=token_id,
         )
         jwt = signer.sign(claims)
-        # Both names, equal: old clients read `token`, OAuth2 ones only `access_token`.
-        answer: dict[str, str | int] = {
-            "token": jwt,
-            "access_token": jwt,
-            "expires_in": max(claims["exp"] - int(now.timestamp()), 1),
-            "issued_at": format_time(now),
-        }
+        # Both names, equal: old clients read `token`, OAuth2 ones only `access_token`. Neither a JWT nor a time has
+        # anything in it that JSON escapes.
+        opening = f'{{"token":"{jwt}","access_token":"{jwt}","issued_at":"{format_time(now)}",'
         if oauth:
-            answer |= {"scope": scope_text(access), "token_type": "Bearer"}
-        return Issued(token_id, json.dumps(answer, separators=(",", ":")).encode())
+            opening += f'"scope":{json.dumps(scope_text(access))},"token_type":"Bearer",'
+        return Issued(token_id, int(now.timestamp()), claims["exp"], f'{opening}"expires_in":'.encode())
 
 
 def credential_end(*ends: datetime | None) -> datetime | None:

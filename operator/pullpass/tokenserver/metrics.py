@@ -1,13 +1,16 @@
 """Metrics of the token server, all under `pullpass_token_server_`. No label has a value that came from a
 client."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from pullpass.api.registries import Registry
 from pullpass.tokenserver.audit import Audit
@@ -16,7 +19,7 @@ from pullpass.tokenserver.checks import Checks
 from pullpass.tokenserver.connections import Connections
 from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.repeats import Repeats
+from pullpass.tokenserver.reuse import Reuse
 
 PREFIX = "pullpass_token_server_"
 OUTCOMES = ("granted", "reduced", "unauthorized", "limited", "invalid", "unavailable", "busy", "error")
@@ -34,7 +37,7 @@ class Parts:
     checks: Checks
     authenticator: Authenticator
     limits: Limits
-    repeats: Repeats
+    reuse: Reuse
     audit: Audit
     connections: Connections
     age: Callable[[], float]
@@ -64,9 +67,9 @@ class _State(Collector):
             f"{PREFIX}cache_hits", "Logins answered without a bcrypt check", value=parts.authenticator.hits
         )
         yield CounterMetricFamily(
-            f"{PREFIX}repeated_answers",
-            "Requests that got the answer given to the same request in the same second",
-            value=parts.repeats.count,
+            f"{PREFIX}reused_access_tokens",
+            "Requests that got the access token issued to the same request a few seconds ago",
+            value=parts.reuse.count,
         )
         yield CounterMetricFamily(
             f"{PREFIX}audit_refusals_not_shown",
@@ -160,6 +163,43 @@ class _State(Collector):
         )
 
 
+class _Requests(Collector):
+    """Token requests and the time they took. Counted in plain integers, as this is done for each of them: the library's
+    own counters take a lock for every bucket."""
+
+    def __init__(self, registries: Iterable[str]) -> None:
+        self._counts = {
+            (method, outcome, registry): 0
+            for registry in registries
+            for method in ("GET", "POST", "other")
+            for outcome in OUTCOMES
+        }
+        self._seconds = 0.0
+        self._within = [0] * (len(BUCKETS) + 1)
+        """By the first bucket that is long enough; the last one has no end."""
+
+    def count(self, method: str, outcome: str, registry: str, seconds: float) -> None:
+        self._counts[method if method in ("GET", "POST") else "other", outcome, registry] += 1
+        self._seconds += seconds
+        self._within[bisect_left(BUCKETS, seconds)] += 1
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(f"{PREFIX}requests", "Token requests", labels=["method", "outcome", "registry"])
+        for labels, count in self._counts.items():
+            requests.add_metric(labels, count)
+        yield requests
+        bounds = (*map(floatToGoString, BUCKETS), "+Inf")
+        yield HistogramMetricFamily(
+            f"{PREFIX}request_seconds",
+            "Time to answer a token request, waiting for a bcrypt check included",
+            buckets=list(zip(bounds, accumulate(self._within), strict=True)),
+            sum_value=self._seconds,
+        )
+
+
 def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(f"{PREFIX}{name}", text, labels=[label])
     for key, value in values.items():
@@ -173,29 +213,14 @@ class Metrics:
     def __init__(self, parts: Parts, registries: Iterable[str]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_State(parts))
-        requests = Counter(
-            f"{PREFIX}requests", "Token requests", ["method", "outcome", "registry"], registry=self._registry
-        )
-        self._requests = {
-            (method, outcome, registry): requests.labels(method, outcome, registry)
-            for registry in (*registries, NO_REGISTRY)
-            for method in ("GET", "POST", "other")
-            for outcome in OUTCOMES
-        }
-        self._seconds = Histogram(
-            f"{PREFIX}request_seconds",
-            "Time to answer a token request, waiting for a bcrypt check included",
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
+        self._requests = _Requests((*registries, NO_REGISTRY))
+        self._registry.register(self._requests)
         build = Gauge(f"{PREFIX}build_info", "Always 1", ["version"], registry=self._registry)
         build.labels(_version()).set(1)
 
     def answered(self, method: str, outcome: str, registry: Registry | None, seconds: float) -> None:
         """Counts one token request."""
-        name = registry.name if registry is not None else NO_REGISTRY
-        self._requests[method if method in ("GET", "POST") else "other", outcome, name].inc()
-        self._seconds.observe(seconds)
+        self._requests.count(method, outcome, registry.name if registry is not None else NO_REGISTRY, seconds)
 
     def text(self) -> bytes:
         """All metrics in the text format."""

@@ -72,13 +72,15 @@ class Credential:
         return next((slot for slot in self.slots if slot.id == password_id), None)
 
 
+Grounds = tuple[Token | None, Credential | None, ScopeMap | None, Mapping[str, str] | None, Signer | None]
+"""What a decision about one user at one registry rests on, apart from the request and the clock."""
+
+
 class Mirror:
     """The current state. The four `on_…` methods take watch events and never raise."""
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
-        self.generation = 0
-        """Goes up with each event, so that an equal number means an equal state."""
         self.signers: dict[str, Signer] = {}
         """The newest readable signing leaf of each registry; kept when its Secret goes, as pulls must not stop for
         that."""
@@ -100,9 +102,24 @@ class Mirror:
         """The passwords of the token of that UID; a token made anew under the same name has another."""
         return self.credentials.get(names.record_name(token_uid))
 
+    def grounds(self, username: str, registry: str) -> Grounds:
+        """What a decision about that user at that registry rests on. No object here is ever changed: an event puts
+        another one in its place. So as long as these are the same objects, nothing was written that the decision
+        depends on.
+        """
+        token, signer = self.tokens.get(username), self.signers.get(registry)
+        if token is None:
+            return None, None, None, None, signer
+        return (
+            token,
+            self.credential(token.uid),
+            self.scope_maps.get(token.scope_map),
+            self.namespaces.get(token.namespace),
+            signer,
+        )
+
     def on_token(self, type_: str, obj: Object) -> None:
         """Takes an event of a RegistryToken."""
-        self.generation += 1
         metadata = obj["metadata"]
         username = names.username(metadata["namespace"], metadata["name"])
         if type_ == "DELETED":
@@ -116,7 +133,6 @@ class Mirror:
 
     def on_scope_map(self, type_: str, obj: Object) -> None:
         """Takes an event of a ScopeMap."""
-        self.generation += 1
         name = obj["metadata"]["name"]
         if type_ == "DELETED":
             self.scope_maps.pop(name, None)
@@ -132,7 +148,6 @@ class Mirror:
 
     def on_namespace(self, type_: str, obj: Object) -> None:
         """Takes an event of a Namespace."""
-        self.generation += 1
         metadata = obj["metadata"]
         if type_ == "DELETED":
             self.namespaces.pop(metadata["name"], None)
@@ -142,7 +157,6 @@ class Mirror:
     def on_secret(self, type_: str, obj: Object) -> None:
         """Takes an event of a Secret of the credentials namespace: a credential record or a registry's signing
         leaf."""
-        self.generation += 1
         name = obj["metadata"]["name"]
         registry = self._registries.of_signing_secret(name)
         if registry is not None:

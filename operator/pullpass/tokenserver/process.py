@@ -45,9 +45,12 @@ def reflectors(kube: Kube, mirror: Mirror, credentials_namespace: str) -> list[R
 def age_of(followed: list[Reflector]) -> float:
     """Seconds since the API server was last heard about the kind heard longest ago; infinite until all lists are
     complete."""
-    if not all(reflector.synced.is_set() for reflector in followed):
-        return float("inf")
-    return time.monotonic() - min(reflector.last_contact for reflector in followed)
+    heard = now = time.monotonic()
+    for reflector in followed:
+        if not reflector.synced.is_set():
+            return float("inf")
+        heard = min(heard, reflector.last_contact)
+    return now - heard
 
 
 async def run(settings: Settings) -> None:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from aiohttp import HttpVersion11, web
 
 from pullpass.access.actions import ANY
-from pullpass.access.grants import Access, grant
+from pullpass.access.grants import Access, grant, scope_text
 from pullpass.access.scopes import Scope
 from pullpass.api.registries import Registry
 from pullpass.credentials import hashing, password
 from pullpass.signing.tokens import Signer
-from pullpass.tokenserver.audit import Audit
+from pullpass.tokenserver.audit import Audit, Granted
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
 from pullpass.tokenserver.certificate import ServerCertificate
@@ -35,8 +35,8 @@ from pullpass.tokenserver.issuing import Issuer, credential_end
 from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.metrics import Metrics, Parts
 from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.repeats import Answer, Repeats
 from pullpass.tokenserver.request import RawRequest, TokenRequest, registry_of
+from pullpass.tokenserver.reuse import Decision, Reuse
 from pullpass.tokenserver.senders import FORWARDED, Proxies
 from pullpass.tokenserver.settings import Settings
 
@@ -81,11 +81,9 @@ class TokenServer:
         self.authenticator = Authenticator(mirror, self.checks, self.limits)
         self._proxies = Proxies(settings.trusted_proxies)
         self._issuers = {registry.name: Issuer(registry) for registry in settings.registries}
-        self._repeats = Repeats()
+        self._reuse = Reuse(mirror)
         self._metrics = Metrics(
-            Parts(
-                mirror, self.checks, self.authenticator, self.limits, self._repeats, self.audit, self.connections, age
-            ),
+            Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
             settings.registries.known,
         )
         self._draining = False
@@ -126,18 +124,20 @@ class TokenServer:
         registry: Registry | None = None
         try:
             raw = await self._receive(http)
-            key = self._repeats.key(raw.parts())
-            answer = self._repeated(key)
-            if answer is None:
+            self._must_be_ready()
+            key, second = self._reuse.key(raw.parts()), int(self._clock().timestamp())
+            decision = self._reuse.find(key, second)
+            if decision is None:
                 fields = raw.fields()
                 registry = registry_of(fields, self._settings.registries)
                 asked = raw.read(fields)
-                answer = await self._decide(raw, registry, asked, key)
-            else:
-                registry = answer.registry
-                self.audit.repeated(answer.line)
-            outcome = answer.outcome
-            response = web.Response(body=answer.body, content_type="application/json", headers=NO_STORE)
+                decision = await self._decide(raw, registry, asked)
+                self._reuse.keep(key, decision)
+                second = decision.issued.second
+            registry = decision.granted.registry
+            self.audit.granted(decision.granted, raw.remote, raw.client)
+            outcome, body = decision.outcome, decision.issued.body(second)
+            response = web.Response(body=body, content_type="application/json", headers=NO_STORE)
         except TokenRequestError as error:
             self._note(http, registry, asked, error)
             outcome, response = error.outcome, _refuse(error, oauth=oauth)
@@ -150,44 +150,31 @@ class TokenServer:
         self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
         return response
 
-    def _repeated(self, key: bytes) -> Answer | None:
+    def _must_be_ready(self) -> None:
         unready = self.why_unready()
         if unready is not None:
             raise UnavailableError(unready)
-        second = int(self._clock().timestamp())
-        return self._repeats.find(key, second, self._mirror.generation)
 
-    async def _decide(self, raw: RawRequest, registry: Registry, asked: TokenRequest, key: bytes) -> Answer:
+    async def _decide(self, raw: RawRequest, registry: Registry, asked: TokenRequest) -> Decision:
         self._signer(registry)  # where there is none, that is the answer, whoever asks
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
         identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
         # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
-        now, generation = self._clock(), self._mirror.generation
+        now, signer = self._clock(), self._signer(registry)
+        grounds = self._mirror.grounds(asked.username, registry.name)
         rights = authorize(self._mirror, identity, registry.name, now)
         access = grant(asked.scopes, rights)
         issued = self._issuers[registry.name].issue(
-            self._signer(registry),
+            signer,
             asked.username,
             access,
             now,
             ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
             oauth=raw.method == "POST",
         )
-        line = self.audit.granted(
-            registry,
-            asked.username,
-            raw.remote,
-            raw.client,
-            asked.scopes,
-            access,
-            identity.slot.id,
-            issued.token_id,
-        )
-        outcome = "granted" if _in_full(asked.scopes, access) else "reduced"
-        answer = Answer(outcome, issued.body, line, registry)
-        self._repeats.keep(key, int(now.timestamp()), generation, answer)
-        return answer
+        granted = Granted(registry, asked.username, asked.scopes, scope_text(access), identity.slot.id, issued.token_id)
+        return Decision(grounds, issued, granted, "granted" if _in_full(asked.scopes, access) else "reduced")
 
     def _signer(self, registry: Registry) -> Signer:
         signer = self._mirror.signers.get(registry.name)

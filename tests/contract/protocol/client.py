@@ -78,8 +78,8 @@ def basic(user: str, secret: str) -> str:
 class Client:
     """Sends requests to one token server over a world."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, world: World | None = None) -> None:
+        self.world = world or World()
         self.age = 0.0
         self.seconds = 0.0
         """What limits go by; it stands still."""

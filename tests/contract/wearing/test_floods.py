@@ -5,6 +5,8 @@ None of it is timed: what is asserted is that good logins get through in between
 
 import asyncio
 import base64
+import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,7 +18,7 @@ import pytest
 from pullpass.controller.acceptance import NotAcceptedError, TokenServers
 from pullpass.controller.settings import Settings
 from pullpass.kube.client import Kube
-from pullpass.tokenserver import limits
+from pullpass.tokenserver import limits, reuse
 from tests.certificates import Mount
 from tests.contract.wearing.served import GOOD, USER, Served, get, guess, post, stray
 from tests.registries import ONE
@@ -36,8 +38,8 @@ async def flood(served: Served, requests: list[bytes], source: str = "127.0.0.2"
         )
         assert answers.pop().status == 200
         statuses.update(answer.status for answer in answers)
-        # Of the next second, so that nothing is answered as the same request in the same second.
-        served.world.now += timedelta(seconds=1)
+        # So that the next good login does not get the access token of this one.
+        served.world.now += timedelta(seconds=reuse.SECONDS)
     return statuses
 
 
@@ -237,11 +239,8 @@ async def test_tables_are_bounded_and_blocked_senders_are_not_forgotten(monkeypa
 
 async def remote(served: Served, caplog: Any, **headers: str) -> str:
     """The sender that the audit line of a login names."""
-    import json
-    import logging
-
     caplog.clear()
-    served.world.now += timedelta(seconds=1)
+    served.world.now += timedelta(seconds=reuse.SECONDS)
     with caplog.at_level(logging.INFO, "pullpass.audit"):
         assert await served.login(**headers) == 200
     [line] = [json.loads(record.getMessage()) for record in caplog.records if record.name == "pullpass.audit"]
@@ -266,9 +265,16 @@ async def test_a_configured_proxy_is_believed_for_limits_and_audit(caplog: pytes
         assert await served.login(stray(7001), source="127.0.0.2", X_Forwarded_For="192.0.2.1") == 401
 
 
-async def test_the_same_request_of_another_sender_is_another_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_senders_that_share_an_access_token_have_lines_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    senders = ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
     async with Served.serving("127.0.0.1/32") as served:
-        one = await served.ask(get(USER, GOOD, X_Forwarded_For="192.0.2.1"))
-        same = await served.ask(get(USER, GOOD, X_Forwarded_For="192.0.2.1"))
-        other = await served.ask(get(USER, GOOD, X_Forwarded_For="192.0.2.2"))
-        assert one.body == same.body != other.body
+        with caplog.at_level(logging.INFO, "pullpass.audit"):
+            bodies = {(await served.ask(get(USER, GOOD, X_Forwarded_For=sender))).body for sender in senders}
+            served.server.audit.flush()
+    assert len(bodies) == 1
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "pullpass.audit"]
+    assert [(line["remote"], line.get("repeated")) for line in lines] == [
+        ("192.0.2.1", None),
+        ("192.0.2.2", None),
+        ("192.0.2.1", 1),
+    ]

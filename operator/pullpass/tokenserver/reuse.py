@@ -1,0 +1,86 @@
+"""Gives an access token that was just issued to whoever sends the same request within a few seconds.
+
+Clients ask in bursts: one node once for each layer of an image, and all nodes of a cluster for the same image at the
+same time. The signature is what an answer costs most, and the next one would differ in little but its id.
+
+What a request is granted depends on the request, on some objects of the mirror (see `Mirror.grounds`) and on the clock.
+So a token is given again only to a request that is the same in every byte that counts, its credentials among them;
+only while all of those objects are the very same, as each write makes another one; and only as long as clients may
+take for granted that a token lives. It then ends earlier than a new one would. So after a kill there is no token
+that there would not be without this, and what is written about others ends no reuse.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from operator import is_
+
+from pullpass.tokenserver.audit import Granted
+from pullpass.tokenserver.issuing import Issued
+from pullpass.tokenserver.mirror import Grounds, Mirror
+
+SECONDS = 5
+"""For how long a token is given again: in the second of its issue and in those that follow."""
+LEAST_LIFE = 60
+"""Seconds that a token which is given again has left: clients that read no `expires_in` take it to be 60."""
+MOST = 4096
+"""Tokens kept, about 2 KiB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A granted request: what the decision rests on, what came of it, and what the audit log says of it."""
+
+    grounds: Grounds
+    issued: Issued
+    granted: Granted
+    outcome: str
+    """The metric's label."""
+
+    last: int = field(init=False)
+    """The last second in which its token may be given again; before its first one if it may not be."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "last", min(self.issued.second + SECONDS - 1, self.issued.ends - LEAST_LIFE))
+
+
+class Reuse:
+    """The decisions of the last few seconds."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._key = secrets.token_bytes(32)
+        self._decisions: OrderedDict[bytes, Decision] = OrderedDict()
+        self.count = 0
+        """Requests that got a token which was issued before, since start."""
+
+    def __len__(self) -> int:
+        return len(self._decisions)
+
+    def key(self, parts: Iterable[str]) -> bytes:
+        """Stands for a request with its credentials, and tells nothing of them."""
+        # Lengths go in too, so that no two requests run together to the same text.
+        text = "".join([f"{len(part)}:{part}" for part in parts])
+        return blake2b(text.encode(errors="surrogatepass"), key=self._key, digest_size=32).digest()
+
+    def find(self, key: bytes, second: int) -> Decision | None:
+        """The decision about the same request, if it would be the same in this second."""
+        decision = self._decisions.get(key)
+        if decision is None or not decision.issued.second <= second <= decision.last:
+            return None
+        now = self._mirror.grounds(decision.granted.user, decision.granted.registry.name)
+        if not all(map(is_, decision.grounds, now)):
+            return None
+        self.count += 1
+        return decision
+
+    def keep(self, key: bytes, decision: Decision) -> None:
+        """Keeps a decision, and of the others those that are not over."""
+        if decision.last < decision.issued.second:
+            return
+        self._decisions[key] = decision
+        self._decisions.move_to_end(key)
+        while len(self._decisions) > MOST or next(iter(self._decisions.values())).last < decision.issued.second:
+            self._decisions.popitem(last=False)
