@@ -172,6 +172,11 @@ def test_readme_lists_every_value_with_its_default() -> None:
             "a budget takes one of them",
         ),
         (["tokenServer.drainSeconds=26"], "drainSeconds is over 25"),
+        (["tokenServer.maxStalenessSeconds=119"], "Use 0, for no limit, or at least 120"),
+        (
+            ["tokenServer.service.externalTrafficPolicy=Local"],
+            "externalTrafficPolicy is set, but",
+        ),
         (["systemScopeMaps.allowedNamespaces.from=Selector"], "from is Selector without a selector"),
         (
             ["systemScopeMaps.allowedNamespaces.from=All", "systemScopeMaps.allowedNamespaces.names={web}"],

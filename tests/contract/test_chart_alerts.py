@@ -81,6 +81,8 @@ CASES = {
         silent={
             f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="unauthorized"}}': "0+1x20",
             f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="granted"}}': "0+1x20",
+            # The operator asks token servers that are not ready, too.
+            f'{SERVER}_requests_total{{{HERE},pod="a",method="GET",outcome="busy"}}': "0x12 30x8",
         },
         labels={"outcome": "unavailable"},
     ),

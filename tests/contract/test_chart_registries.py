@@ -74,7 +74,7 @@ def test_the_default_registry_is_made_of_the_values_that_were_there_before(helm:
     }
 
 
-def test_an_upgrade_that_reuses_values_of_a_chart_with_one_registry_works(helm: Helm) -> None:
+def test_no_list_is_an_empty_one(helm: Helm) -> None:
     assert file_of(helm.render("--set=registries=null")) == file_of(helm.render())
 
 

@@ -46,7 +46,7 @@
   "trustConfigMap" (include "pullpass.trustConfigMap" .)
 -}}
 {{- $all := list $default -}}
-{{- /* An upgrade with --reuse-values from a chart that had but one registry knows of no list. */ -}}
+{{- /* A values file may say null. */ -}}
 {{- range .Values.registries | default list -}}
 {{- $all = append $all (dict
   "name" .name

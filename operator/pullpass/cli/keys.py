@@ -15,60 +15,75 @@ from pullpass.cli import flags
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command to the command line."""
-    keys = commands.add_parser("keys", help="say how signing keys are, and replace a registry's CA")
+    keys = commands.add_parser("keys", help="show the signing keys of registries, and replace a CA")
     actions = keys.add_subparsers(dest="action", required=True)
     common = argparse.ArgumentParser(add_help=False)
     flags.add_namespace(common)
     flags.add_places(common)
-    common.add_argument("--registry", metavar="NAME", help="which registry; may be left out where there is one")
+    common.add_argument(
+        "--registry",
+        metavar="NAME",
+        help="which registry; without it status shows all, and the others take the only one",
+    )
     common.set_defaults(log_level="warning", log_format="text")
-    actions.add_parser("status", parents=[common], help="say every certificate, the step and what is to be done")
+    actions.add_parser("status", parents=[common], help="show every certificate, the step, and what is to be done")
     for name, text, now in (
-        ("replace-ca", "make the next CA and publish it beside the one that signs", "make it sign now"),
-        ("switch-ca", "make the next CA sign, once every registry has loaded it", "do not ask whether they can have"),
+        ("replace-ca", "make the next CA and publish it beside the one that signs", "sign with the new CA now"),
+        (
+            "switch-ca",
+            "make the next CA sign, once every registry has loaded it",
+            "sign with it now, whatever they have",
+        ),
     ):
         action = actions.add_parser(name, parents=[common], help=text)
         action.add_argument(
             "--at-once",
             action="store_true",
-            help=f"the old key has leaked: {now}, and trust the old CA no more. "
+            help=f"the old key has leaked: {now}, and stop trusting the old one. "
             "Pulls fail until registries have loaded the new bundle",
         )
 
 
 def run(options: argparse.Namespace, registries: Registries) -> int:
     """Does what is asked, prints how the keys are then, and returns the exit status."""
-    from pullpass.controller.keysecrets import KeySecretError
     from pullpass.kube.client import KubeError
 
     try:
-        asyncio.run(_run(options, registries))
-    except (KeySecretError, KubeError, _WhichError) as error:
-        print(f"pullpass keys {options.action}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        troubles = asyncio.run(_run(options, registries))
+    except (KubeError, _WhichError) as error:
+        troubles = [str(error)]
+    for trouble in troubles:
+        print(f"pullpass keys {options.action}: {trouble}", file=sys.stderr)
+    return 1 if troubles else 0
 
 
 class _WhichError(Exception):
     """Which registry is meant cannot be told."""
 
 
-async def _run(options: argparse.Namespace, registries: Registries) -> None:
+async def _run(options: argparse.Namespace, registries: Registries) -> list[str]:
+    """What stood in the way; the keys of one registry do not keep those of the others from being shown."""
     from pullpass.controller import rollover
+    from pullpass.controller.keysecrets import KeySecretError
     from pullpass.controller.settings import Places
     from pullpass.kube.client import Kube
 
     places = Places(options.namespace, options.credentials_namespace, registries)
-    now = datetime.now(UTC)
+    now, troubles = datetime.now(UTC), []
     async with Kube.connect(options.kubeconfig) as kube:
         for registry in _chosen(options, registries):
-            if options.action == "status":
-                lines = await rollover.status(kube, places, registry, now)
-            elif options.action == "replace-ca":
-                lines = await rollover.replace_ca(kube, places, registry, now, at_once=options.at_once)
+            try:
+                if options.action == "status":
+                    lines = await rollover.status(kube, places, registry, now)
+                elif options.action == "replace-ca":
+                    lines = await rollover.replace_ca(kube, places, registry, now, at_once=options.at_once)
+                else:
+                    lines = await rollover.switch_ca(kube, places, registry, now, at_once=options.at_once)
+            except KeySecretError as error:
+                troubles.append(str(error))
             else:
-                lines = await rollover.switch_ca(kube, places, registry, now, at_once=options.at_once)
-            print(*lines, sep="\n")
+                print(*lines, sep="\n")
+    return troubles
 
 
 def _chosen(options: argparse.Namespace, registries: Registries) -> tuple[Registry, ...]:

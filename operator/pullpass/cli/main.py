@@ -104,8 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="cost of password hashes, 4 to 12 (%(default)s)",
     )
-    add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    add("--log-format", choices=("text", "json"), default="text")
+    add(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="least level of the lines that are written (%(default)s)",
+    )
+    add("--log-format", choices=("text", "json"), default="text", help="form of the lines (%(default)s)")
 
     operator = commands.add_parser("operator", parents=[common], help="reconcile ScopeMaps and RegistryTokens")
     add = operator.add_argument
@@ -146,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
     server = commands.add_parser("token-server", parents=[common], help="answer registries' clients with access tokens")
     add = server.add_argument
-    add("--port", type=int, default=8080, help="port of the HTTP server (%(default)s)")
+    add("--port", type=int, default=8080, help="port of tokens, health and metrics (%(default)s)")
     add(
         "--tls-directory",
         type=Path,
@@ -173,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=5,
         help="how long to go on answering, unready, after SIGTERM (%(default)s)",
+        metavar="SECONDS",
     )
     keys.add_to(commands)
     return parser

@@ -120,7 +120,7 @@ async def _publish(kube: Kube, settings: Settings, ca: KeyPair) -> None:
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
         await kube.create(CONFIG_MAPS, namespace, body)
     else:
-        must_be_ours(there, "Delete it, or choose another name with --server-trust-configmap.")
+        must_be_ours(there, "Delete it, or choose another name (keys.serverTrustConfigMap of the chart).")
         if there.get("data") == data:
             return
         await kube.replace(CONFIG_MAPS, namespace, name, {**there, "data": data})
