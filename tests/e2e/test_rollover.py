@@ -114,8 +114,9 @@ def pulling(tenant: Tenant, credentials: Credentials) -> Iterator[Puller]:
 
 
 def keys(release: Release, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-    """`pullpass keys …` as docs/security.md has it."""
-    command = ("exec", "-n", NAMESPACE, f"deploy/{OPERATOR}", "--", "pullpass", "keys", *arguments)
+    """`pullpass keys …` as docs/security.md has it, for one of the release's registries."""
+    pod = (f"deploy/{OPERATOR}", "-n", NAMESPACE)
+    command = ("exec", *pod, "--", "pullpass", "keys", *arguments, "--registry", "default")
     return release.cluster.kubectl(*command, check=check)
 
 
