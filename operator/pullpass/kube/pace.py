@@ -1,4 +1,5 @@
-"""Spreads writes over time, so that 20,000 passwords that are due at once are no storm for the API server."""
+"""Spreads what is done over time: writes, so that 20,000 passwords that are due at once are no storm for the API
+server, and refusals, so that a flood of wrong passwords is none for those with good ones."""
 
 import asyncio
 import time

@@ -13,6 +13,7 @@ from pullpass.access.grants import Access, grant, scope_text
 from pullpass.access.scopes import Scope
 from pullpass.api.registries import Registry
 from pullpass.credentials import hashing, password
+from pullpass.kube.pace import Pace
 from pullpass.signing.tokens import Signer
 from pullpass.tokenserver.audit import Audit, Granted
 from pullpass.tokenserver.authentication import Authenticator
@@ -46,6 +47,8 @@ TOKEN_PATHS = ("/token", "/auth/token", "/oauth2/token")
 """Ours, that of Distribution's `autoredirect`, and that of Azure Container Registry."""
 BODY_BYTES = 32 * 1024
 BODY_SECONDS = 10
+REFUSALS = 500
+"""Refusals sent in a second; as many may come in a burst, further ones wait."""
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -86,6 +89,8 @@ class TokenServer:
             Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
             settings.registries.known,
         )
+        self._pace = Pace(REFUSALS)
+        self._held_back = 0
         self._draining = False
 
     def application(self) -> web.Application:
@@ -145,10 +150,22 @@ class TokenServer:
             log.exception("a token request failed")
             failure = FailedError("the token server failed; its log says why")
             outcome, response = failure.outcome, _refuse(failure, oauth=oauth)
+        self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
+        if response.status != 200:
+            await self._hold_back()
         if self._draining:
             response.force_close()
-        self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
         return response
+
+    async def _hold_back(self) -> None:
+        """Lets a refusal wait for its turn: who sends one wrong login after the other, over however many connections,
+        leaves the time to good ones. Only so many wait that there is room for the connections of others."""
+        if self._held_back < self.connections.most // 4:
+            self._held_back += 1
+            try:
+                await self._pace.wait()
+            finally:
+                self._held_back -= 1
 
     def _must_be_ready(self) -> None:
         unready = self.why_unready()

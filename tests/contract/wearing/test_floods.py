@@ -216,6 +216,50 @@ async def test_an_operator_who_rotates_everything_before_a_mirror_that_lags(serv
             await asyncio.gather(*map(ask, range(begin, begin + CROWD)))
 
 
+# Who waits
+
+
+async def test_refusals_wait_for_their_turn_and_good_logins_do_not(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = asyncio.Event()
+    monkeypatch.setattr(served.server._pace, "wait", turn.wait)
+    requests = [get(USER, stray(1)), get("web.nobody", stray(2)), get(USER, "malformed"), get(USER, GOOD, "scope=x")]
+    refused = [asyncio.create_task(served.ask(request, "127.0.0.2")) for request in requests]
+    for _ in range(5):
+        assert await served.login() == 200
+    while served.server._held_back < len(refused):
+        assert await served.login() == 200
+    assert not any(task.done() for task in refused)
+    turn.set()
+    assert [answer.status for answer in await asyncio.gather(*refused)] == [401, 401, 401, 400]
+
+
+async def test_refusals_that_wait_leave_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = asyncio.Event()
+    monkeypatch.setattr(served.server._pace, "wait", turn.wait)
+    served.connections.most = 16
+    crowd = [asyncio.create_task(served.ask(get(USER, stray(n)), "127.0.0.2")) for n in range(4)]
+    while served.server._held_back < len(crowd):
+        assert await served.login() == 200
+    assert await served.login(stray(5)) == 401
+    turn.set()
+    assert {answer.status for answer in await asyncio.gather(*crowd)} == {401}
+    assert served.server._held_back == 0
+
+
+async def test_waiting_counts_as_no_time_of_the_server(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alert on slow answers is for slow answers."""
+    turn = asyncio.Event()
+    monkeypatch.setattr(served.server._pace, "wait", turn.wait)
+    refused = asyncio.create_task(served.ask(get(USER, stray(1))))
+    while served.server._held_back == 0:
+        assert await served.login() == 200
+    assert 'requests_total{method="GET",outcome="unauthorized",registry="default"} 1.0' in await served.metrics()
+    turn.set()
+    await refused
+
+
 # What is remembered
 
 
