@@ -20,7 +20,7 @@ from tests.e2e.waiting import until
 NAME = "e2e"
 NODES = 2
 _LAST = ("test_tls", "test_rollover", "test_replicas", "test_release", "test_secrecy")
-"""Modules that run last: three change or end the release of the others, one looks through what they all made known."""
+"""Modules that run last: four change or end the release of the others, one looks through what they all made known."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
