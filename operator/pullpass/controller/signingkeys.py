@@ -12,7 +12,7 @@ the version that was judged: operator and commands may come between each other, 
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -61,8 +61,8 @@ class Keys:
 
     registry: Registry
     standing: Standing
-    ca_secret: Object
-    leaf_secret: Object | None
+    ca_secret: Object = field(repr=False)
+    leaf_secret: Object | None = field(repr=False)
     trust_map: Object | None
 
     @property
@@ -170,7 +170,7 @@ def next_step(places: Places, keys: Keys, now: datetime) -> str:
             return f"the CA was replaced, and the new one signs from {due} on. {load}: {switch}"
         case Step.LEAVING:
             until = max(authority.until for authority in standing.trusted if authority.until)
-            return f"the new CA signs; the old one leaves the bundle at {format_time(until)} by itself"
+            return f"one CA signs; the last of the others leaves the bundle at {format_time(until)} by itself"
         case Step.NONE:
             return "one CA, which signs; nothing to do"
 

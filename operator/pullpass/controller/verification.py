@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pullpass.controller.keysecrets import CA, CERTIFICATE, KeySecretError, content, where
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import SECRETS
-from pullpass.signing.certificates import subject_names
+from pullpass.signing.certificates import CertificateError, subject_names
 
 LOOK_SECONDS = 10.0
 """How long a changed Secret goes unnoticed. The kubelet takes longer to bring it to the token servers."""
@@ -64,12 +64,18 @@ class Verification:
         if leaf != self._leaf:
             # Servers go on with the one before until the kubelet has brought them this one.
             self._before, self._leaf = self._leaf, leaf
-        if (secret.get("data") or {}).get(CA) and self._host in subject_names(leaf):
+        if (secret.get("data") or {}).get(CA) and self._is_for_the_service(secret, leaf):
             return Terms(_context(secret, content(secret, CA)), self._host)
         known = (one.public_bytes(Encoding.PEM) for one in (leaf, self._before) if one is not None)
         context = _context(secret, b"".join(known))
         context.check_hostname = False  # it is for other names, and no other certificate is accepted
         return Terms(context, None)
+
+    def _is_for_the_service(self, secret: Mapping[str, Any], leaf: x509.Certificate) -> bool:
+        try:
+            return self._host in subject_names(leaf)
+        except CertificateError as error:
+            raise KeySecretError(f"{where(secret)}: {CERTIFICATE}: {error}. Correct it.") from None
 
 
 def _context(secret: Mapping[str, Any], trusted: bytes) -> ssl.SSLContext:

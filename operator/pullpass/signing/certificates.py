@@ -133,7 +133,7 @@ def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     try:
         certificate, *chain = x509.load_pem_x509_certificates(certificate_pem)
         public_key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise CertificateError("the certificate is no readable PEM") from None
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
@@ -259,7 +259,7 @@ def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extens
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except ValueError:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise CertificateError("the certificate's extensions cannot be read") from None
 
 

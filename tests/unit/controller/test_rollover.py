@@ -294,7 +294,7 @@ def test_the_status_says_every_certificate_and_what_to_do() -> None:
     assert "signs, " in said[1]
     assert "leaving, " in said[2]
     assert "leaves at 2027-03-01T13:02:00Z" in said[2]
-    assert "the old one leaves the bundle at 2027-03-01T13:02:00Z by itself" in said[4]
+    assert "one CA signs; the last of the others leaves the bundle at 2027-03-01T13:02:00Z by itself" in said[4]
     scene.put_ca(new_ca(NOW))
     said = scene.lines().splitlines()
     assert "signs, " in said[1]

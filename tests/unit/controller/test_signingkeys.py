@@ -15,7 +15,7 @@ from pullpass.api import names
 from pullpass.api.names import SIGNING_SECRET
 from pullpass.controller.keysecrets import KeySecretError
 from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import LOOK_AGAIN, load_seed, reconcile
+from pullpass.controller.signingkeys import LOOK_AGAIN, load, load_seed, reconcile
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing import trust
@@ -23,7 +23,7 @@ from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, 
 from pullpass.signing.rollover import GRACE
 from pullpass.signing.tokens import Signer
 from tests.registries import DEFAULT, OTHER, TWO
-from tests.unit.signing.authorities import given_ca
+from tests.unit.signing.authorities import given_ca, with_doubled_extension
 from tests.unit.signing.memory import Key, Memory
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -220,9 +220,13 @@ async def test_a_ca_renewed_over_the_same_key_keeps_the_leaf() -> None:
     kube.put(CA, secret(files(renewed)))
     await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY)
     assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET)]
-    assert bundle(kube) == [renewed.certificate]
+    assert bundle(kube) == [renewed.certificate, given.certificate]
     assert pair_of(kube, LEAF).certificate == leaf.certificate
     assert issuer(kube) == renewed.certificate
+    kube.calls.clear()
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY + trust.AFTERGLOW)
+    assert kube.calls == [("replace", "pullpass-trust")]
+    assert bundle(kube) == [renewed.certificate]
 
 
 async def test_what_an_older_version_made_is_completed() -> None:
@@ -266,7 +270,7 @@ async def test_each_step_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert said(caplog).count("run: pullpass keys switch-ca --registry default") == 1
     await reconcile(kube, SETTINGS, DEFAULT, NOW + GRACE)
-    assert "the old one leaves the bundle at 2027-03-15T13:00:00Z" in said(caplog)
+    assert "the last of the others leaves the bundle at 2027-03-15T13:00:00Z" in said(caplog)
 
 
 async def test_a_ca_that_ends_soon_is_said_whenever_a_leaf_is_renewed(caplog: pytest.LogCaptureFixture) -> None:
@@ -331,6 +335,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
         ({"tls.crt": b"hush", "tls.key": b"hush"}, "no readable PEM"),
         (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
         (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
+        (files(with_doubled_extension(NOW)), "extensions cannot be read"),
         ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
     ],
 )
@@ -351,6 +356,13 @@ async def test_a_ca_that_is_not_base64_is_said() -> None:
     kube.put(CA, secret({}) | {"data": {"tls.crt": "%%", "tls.key": ""}})
     with pytest.raises(KeySecretError, match=r"tls\.crt is not base64"):
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
+
+
+async def test_what_is_held_of_keys_does_not_show_them() -> None:
+    kube = await settled()
+    shown = repr(await load(kube, SETTINGS, DEFAULT, NOW))
+    assert kube.objects[CA]["data"]["tls.key"] not in shown
+    assert kube.objects[LEAF]["data"]["tls.key"] not in shown
 
 
 async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
