@@ -45,14 +45,21 @@ logger = logging.getLogger(__name__)
 async def reconcile(kube: Kube, settings: Settings, now: datetime) -> datetime:
     """Brings CA, certificates and ConfigMap in order and returns when to look again.
 
-    Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError where the
-    API server failed or refused.
+    Writes only what is missing, due or different. Raises KeySecretError where people have to act, once every other
+    certificate is in order, KubeError where the API server failed or refused.
     """
     ca = await _ca(kube, settings, now)
     # First what clients are to trust, then what is of it.
     await _publish(kube, settings, ca)
-    dues = [await _certificate(kube, settings, ca, wanted, now) for wanted in settings.server_certificates]
-    return min(*dues, now + LOOK_AGAIN)
+    dues, troubles = [now + LOOK_AGAIN], []
+    for wanted in settings.server_certificates:
+        try:
+            dues.append(await _certificate(kube, settings, ca, wanted, now))
+        except KeySecretError as error:
+            troubles.append(str(error))
+    if troubles:
+        raise KeySecretError(" ".join(troubles))
+    return min(dues)
 
 
 async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
