@@ -184,7 +184,15 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
 
 def same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
     """Whether two certificates are of one CA, by name and key: what it issued verifies under both."""
-    return one.subject == other.subject and one.public_key() == other.public_key()
+    return one.subject == other.subject and same_key(one, other)
+
+
+def same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
+    """Whether two certificates are for the same key, whatever their names; not where a key is of no known kind."""
+    try:
+        return one.public_key() == other.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def usable(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
