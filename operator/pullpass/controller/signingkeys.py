@@ -41,7 +41,15 @@ from pullpass.controller.settings import Places, Settings
 from pullpass.kube.client import Kube, NotFound, Object
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS, Resource
 from pullpass.signing import trust
-from pullpass.signing.certificates import CertificateError, KeyPair, check_ca, new_ca, new_leaf, same_key
+from pullpass.signing.certificates import (
+    CertificateError,
+    KeyPair,
+    check_ca,
+    load_certificates,
+    new_ca,
+    new_leaf,
+    same_key,
+)
 from pullpass.signing.rollover import Standing, Step, issuer_of
 
 SEED_KEY = "seed"
@@ -241,8 +249,8 @@ def _leaf(secret: Object | None) -> KeyPair | None:
 def _stored_issuer(secret: Object | None) -> list[x509.Certificate]:
     """The CA certificate beside the leaf; those of older versions have none."""
     try:
-        return x509.load_pem_x509_certificates(content(secret, CA)) if secret else []
-    except (ValueError, KeySecretError):
+        return load_certificates(content(secret, CA)) if secret else []
+    except (CertificateError, KeySecretError):
         return []
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pullpass.controller.keysecrets import CA, CERTIFICATE, KeySecretError, content, where
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import SECRETS
-from pullpass.signing.certificates import CertificateError, subject_names
+from pullpass.signing.certificates import CertificateError, load_certificates, subject_names
 
 LOOK_SECONDS = 10.0
 """How long a changed Secret goes unnoticed. The kubelet takes longer to bring it to the token servers."""
@@ -58,8 +58,8 @@ class Verification:
 
     def _read(self, secret: Mapping[str, Any]) -> Terms:
         try:
-            leaf = x509.load_pem_x509_certificates(content(secret, CERTIFICATE))[0]
-        except ValueError:
+            leaf = load_certificates(content(secret, CERTIFICATE))[0]
+        except CertificateError:
             raise KeySecretError(f"{where(secret)}: {CERTIFICATE} is no readable PEM. Correct it.") from None
         if leaf != self._leaf:
             # Servers go on with the one before until the kubelet has brought them this one.

@@ -125,15 +125,23 @@ def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> 
     return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
 
 
+def load_certificates(pem: bytes) -> list[x509.Certificate]:
+    """Reads the certificates of a PEM file, at least one. Raises CertificateError."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion):
+        raise CertificateError("the certificate is no readable PEM") from None
+
+
 def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     """Reads a certificate (what follows it in the file is its chain) and the private key that belongs to it.
 
     Raises CertificateError.
     """
+    certificate, *chain = load_certificates(certificate_pem)
     try:
-        certificate, *chain = x509.load_pem_x509_certificates(certificate_pem)
         public_key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+    except (ValueError, UnsupportedAlgorithm):
         raise CertificateError("the certificate is no readable PEM") from None
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pullpass.signing import jwks
-from pullpass.signing.certificates import issued_by
+from pullpass.signing.certificates import CertificateError, issued_by, load_certificates
 
 BUNDLE_KEY = "ca.crt"
 JWKS_KEY = "jwks.json"
@@ -59,8 +59,8 @@ def authorities(published: Mapping[str, str], now: datetime) -> tuple[Authority,
     """The CAs of the bundle in the ConfigMap. One of which no date is known counts as published just now, and so does
     one with a date in the future: a clock was wrong, or somebody wrote there."""
     try:
-        certificates = x509.load_pem_x509_certificates(published.get(BUNDLE_KEY, "").encode())
-    except ValueError:
+        certificates = load_certificates(published.get(BUNDLE_KEY, "").encode())
+    except CertificateError:
         return ()
     dates = _dates(published.get(AUTHORITIES_KEY, ""))
     found = []

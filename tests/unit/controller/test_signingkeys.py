@@ -26,7 +26,7 @@ from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, 
 from pullpass.signing.rollover import GRACE
 from pullpass.signing.tokens import Signer
 from tests.registries import DEFAULT, OTHER, TWO
-from tests.unit.signing.authorities import given_ca, with_doubled_extension
+from tests.unit.signing.authorities import given_ca, of_no_version, with_doubled_extension
 from tests.unit.signing.memory import Key, Memory
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -340,6 +340,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
         ({"tls.crt": b"hush", "tls.key": b"hush"}, "no readable PEM"),
         (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
         (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
+        ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "no readable PEM"),
         (files(with_doubled_extension(NOW)), "extensions cannot be read"),
         ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
     ],

@@ -1,5 +1,6 @@
 """Certificate authorities that people bring, as other software makes them."""
 
+import base64
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -46,6 +47,13 @@ def given_ca(
         )
         builder = builder.add_extension(usage, critical=True)
     return KeyPair(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+
+
+def of_no_version(now: datetime) -> bytes:
+    """A certificate in PEM of an X.509 version that there is not."""
+    der = given_ca(now, new_key()).certificate.public_bytes(Encoding.DER)
+    der = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
 
 
 def with_doubled_extension(now: datetime) -> KeyPair:

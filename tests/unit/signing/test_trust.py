@@ -8,7 +8,7 @@ from cryptography import x509
 
 from pullpass.signing import jwks, trust
 from pullpass.signing.certificates import KeyPair, new_ca, new_key, new_leaf
-from tests.unit.signing.authorities import given_ca
+from tests.unit.signing.authorities import given_ca, of_no_version
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -169,7 +169,10 @@ def test_a_ca_is_not_published_in_the_future() -> None:
     assert [one.since for one in trust.authorities(data, NOW + DAY)] == [NOW]
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", of_no_version(NOW).decode()],
+)
 def test_a_bundle_that_cannot_be_read_is_none(text: str) -> None:
     assert trust.authorities({"ca.crt": text}, NOW) == ()
 
