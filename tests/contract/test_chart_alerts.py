@@ -28,6 +28,8 @@ class Case:
     silent: dict[str, str]
     labels: dict[str, str] = field(default_factory=dict)
     """Those of the alert, its name, severity and namespace apart."""
+    after: int = 15
+    """Minutes."""
 
 
 CASES = {
@@ -39,6 +41,17 @@ CASES = {
         fires={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="token",outcome="defect"}}': "0x10 1x10"},
         silent={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="token",outcome="failed"}}': "0+1x20"},
         labels={"pod": "a", "kind": "token", "outcome": "defect"},
+    ),
+    "PullpassKeysFail": Case(
+        fires={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="signing-keys",outcome="failed"}}': "0x4 0+1x30"},
+        silent={
+            # Once, and then after a while again: a Conflict, or an API server that restarts.
+            f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="signing-keys",outcome="failed"}}': "0x4 1x15 2x30",
+            f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="token",outcome="failed"}}': "0+1x35",
+            f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="signing-keys",outcome="done"}}': "0+1x35",
+        },
+        labels={"kind": "signing-keys"},
+        after=25,
     ),
     "PullpassTokenServerStale": Case(
         fires={f'{SERVER}_mirror_age_seconds{{{HERE},pod="a"}}': "0+60x20"},
@@ -56,12 +69,18 @@ CASES = {
         labels={"pod": "a"},
     ),
     "PullpassRegistryCertificateRenewed": Case(
-        fires={f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-registry-tls"}}': "1x5 2x15"},
-        silent={
-            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-registry-tls"}}': "1x20",
-            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-token-server-tls"}}': "1x5 2x15",
+        # The operator is another pod by then, and the one before may be about.
+        fires={
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-registry-tls"}}': "1x1460",
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="b",secret="pullpass-registry-tls"}}': "_x1430 2x30",
         },
-        labels={"pod": "a", "secret": "pullpass-registry-tls"},
+        silent={
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-registry-tls"}}': "1x1430",
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="b",secret="pullpass-registry-tls"}}': "_x1430 1x30",
+            f'{OPERATOR}_{BEGIN}{{{HERE},pod="a",secret="pullpass-token-server-tls"}}': "1x1430 2x30",
+        },
+        labels={"secret": "pullpass-registry-tls"},
+        after=1450,
     ),
     "PullpassCAEnds": Case(
         fires={f'{OPERATOR}_ca_not_after_seconds{{{HERE},pod="a",registry="edge"}}': f"{MONTH // 2}x20"},
@@ -156,7 +175,7 @@ def test_alert(rules: Path, name: str, fires: bool, tmp_path: Path) -> None:
                         "promql_expr_test": [
                             {
                                 "expr": f'ALERTS{{alertname="{name}",alertstate="firing"}}',
-                                "eval_time": "15m",
+                                "eval_time": f"{case.after}m",
                                 "exp_samples": [sample] if fires else [],
                             }
                         ],

@@ -129,6 +129,12 @@ def test_the_notes_say_what_to_configure_at_each(helm: Helm, tmp_path: Path) -> 
         ("caSecret=pullpass-ca", "b has the caSecret pullpass-ca, and so has default"),
         ("trustConfigMap=pullpass-trust", "b has the trustConfigMap pullpass-trust, and so has default"),
         ("lifetimeSeconds=59", "lifetimeSeconds of b is 59"),
+        ("caSecret=pullpass-server-ca", "b has the caSecret pullpass-server-ca, and that is keys.serverCASecret"),
+        ("caSecret=pullpass-seed", "b has the caSecret pullpass-seed, and that is keys.seedSecret"),
+        (
+            "trustConfigMap=pullpass-server-trust",
+            "b has the trustConfigMap pullpass-server-trust, and that is keys.serverTrustConfigMap",
+        ),
         ("name=B", "name"),
         (f"name={'b' * 31}", "name"),
         ("service=", "service"),
@@ -137,6 +143,22 @@ def test_the_notes_say_what_to_configure_at_each(helm: Helm, tmp_path: Path) -> 
 )
 def test_what_makes_no_sense_is_refused_in_words(helm: Helm, change: str, said: str) -> None:
     assert said in helm.refusal(*SECOND, f"--set=registries[0].{change}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("caSecret=one", "serverCASecret=one"), "default has the caSecret one, and that is keys.serverCASecret"),
+        (("caSecret=one", "seedSecret=one"), "default has the caSecret one, and that is keys.seedSecret"),
+        (("serverCASecret=one", "seedSecret=one"), "keys.serverCASecret and keys.seedSecret are both one"),
+        (
+            ("trustConfigMap=one", "serverTrustConfigMap=one"),
+            "default has the trustConfigMap one, and that is keys.serverTrustConfigMap",
+        ),
+    ],
+)
+def test_no_two_keys_are_in_one_place(helm: Helm, changes: tuple[str, ...], said: str) -> None:
+    assert said in helm.refusal(*(f"--set=keys.{change}" for change in changes))
 
 
 def test_two_further_registries_need_names_of_their_own(helm: Helm) -> None:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from pullpass.signing import trust
-from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
+from pullpass.signing.certificates import KeyPair, new_ca, new_key, new_leaf
 from tests.contract.test_registry_accepts import VERSIONS, Registry, running, token
+from tests.unit.signing.authorities import given_ca
 
 REPLICAS = 2
 
@@ -90,6 +91,22 @@ def test_a_ca_is_replaced_step_by_step_and_no_registry_refuses_a_token(replicas:
         replica.load(new, alone)
         assert accepted(replicas, token(new, leaf=new_leaf_))
         assert replica.pull(issued_before) == 401
+
+
+def test_a_registry_with_a_slow_clock_accepts_a_ca_that_was_renewed_over_its_key(replicas: list[Replica]) -> None:
+    now = datetime.now(UTC)
+    old = given_ca(now, new_key())
+    leaf = new_leaf(old, now)
+    renewed = given_ca(now, old.key, begins=now + timedelta(hours=1))  # so it looks to a clock that is an hour behind
+    first = publish({}, [old], leaf, now)
+    both, alone = publish(first, [renewed], leaf, now), publish(first, [renewed], leaf, now, over=True)
+    for replica in replicas:
+        replica.load(old, first)
+        assert replica.push(token(old, leaf=leaf, actions=["pull", "push"])) == 201
+        replica.load(renewed, alone)
+        assert replica.pull(token(old, leaf=leaf)) == 401
+        replica.load(renewed, both)
+        assert replica.pull(token(old, leaf=leaf)) == 200
 
 
 def accepted(replicas: list[Replica], access_token: str) -> bool:

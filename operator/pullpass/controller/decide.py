@@ -16,7 +16,7 @@ from pullpass.api.registrytoken import RegistryTokenSpec, SlotName
 from pullpass.api.scopemap import ScopeMapSpec
 from pullpass.controller.contention import Hold, Matter
 from pullpass.controller.mirror import Namespace, Token
-from pullpass.controller.pullsecrets import PullSecret, Wanted
+from pullpass.controller.pullsecrets import PullSecret, Wanted, hosts_digest
 from pullpass.controller.serviceaccounts import ServiceAccount
 from pullpass.credentials import rotation
 from pullpass.credentials.record import Record
@@ -207,7 +207,7 @@ def _plan(facts: Facts, now: datetime) -> Plan:
             return Plan(removals, due=due or _next_end(facts, now), transition=retires, ended=of)
         case rotation.Settled(due, transition):
             slot_ = facts.record.published
-            repairs = _writes(facts, slot_) if slot_ is not None else ()
+            repairs = _repairs(facts, slot_) if slot_ is not None else ()
             return Plan((*tidy, *entries, *repairs), due=due, transition=transition)
 
 
@@ -258,6 +258,17 @@ def _writes(facts: Facts, slot: SlotName) -> tuple[WritePullSecret, ...]:
     )
 
 
+def _repairs(facts: Facts, slot: SlotName) -> tuple[Action, ...]:
+    """Where a pull secret was for other hosts, the token is for another registry by now, and token servers that have
+    not heard of that refuse its password there."""
+    writes = _writes(facts, slot)
+    assert facts.registry is not None  # decided by the caller
+    written = {(write.wanted.namespace, write.wanted.name) for write in writes}
+    there = [t.secret for t in facts.targets if t.secret and (t.secret.namespace, t.secret.name) in written]
+    moved = {secret.hosts for secret in there} - {"", hosts_digest(facts.registry.hosts)}
+    return (AwaitAcceptance(slot), *writes) if moved else writes
+
+
 def matters(facts: Facts, action: Action) -> tuple[Matter, ...]:
     """What of an action others can undo; empty for what is out of their reach."""
     uid = facts.token.uid
@@ -285,7 +296,7 @@ def _hold_back(facts: Facts, plan: Plan) -> Plan:
     # Of what somebody else puts where it does not belong, nothing is told: everybody can write a label or annotation
     # that names this token.
     contested = frozenset(matter for matter in missed if not matter.removal)
-    if facts.spec.enabled and facts.allowed and plan.ended is None:
+    if facts.spec.enabled and facts.resolved and plan.ended is None:
         contested |= {matter for matter, hold in facts.holds.items() if hold.lasting and _is_wanted(facts, matter)}
     repair = min((facts.holds[matter].until for matter in missed | contested), default=None)
     return replace(plan, actions=actions, missed=missed, contested=contested, repair=repair)

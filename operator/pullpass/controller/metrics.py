@@ -1,11 +1,18 @@
 """Metrics of the operator, for Prometheus."""
 
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from pullpass.controller.queue import Kind
 
 LEADER = Gauge("pullpass_operator_leader", "1 while this replica holds the Lease.")
 QUEUE = Gauge("pullpass_operator_queue_length", "Keys that wait for a worker or are being worked on.")
 TOKENS = Gauge("pullpass_operator_registry_tokens", "RegistryTokens that this replica knows.")
 RECONCILES = Counter("pullpass_operator_reconciles_total", "Keys worked on, by kind and outcome.", ["kind", "outcome"])
+for _kind in get_args(Kind):
+    for _outcome in ("failed", "defect"):
+        RECONCILES.labels(_kind, _outcome)  # alerts are about increases: one that begins at 1 has none
 DURATION = Histogram("pullpass_operator_reconcile_seconds", "Time that one key took, in seconds.", ["kind"])
 CA_NOT_AFTER = Gauge(
     "pullpass_operator_ca_not_after_seconds", "End of a registry's CA, in seconds since 1970.", ["registry"]

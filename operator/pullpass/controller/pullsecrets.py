@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class PullSecret:
     """Whether it stays when the RegistryToken is deleted."""
     digest: str
     """SHA-256 of the content."""
+    hosts: str
+    """SHA-256 of the hosts that it is for, see `hosts_digest`; empty where none can be read."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> "PullSecret | None":
@@ -45,6 +47,7 @@ class PullSecret:
         ):
             return None
         token = annotations.get(names.TOKEN_ANNOTATION, "")
+        text = (body.get("data") or {}).get(names.PULL_SECRET_KEY, "")
         return cls(
             namespace=metadata["namespace"],
             name=metadata["name"],
@@ -54,7 +57,8 @@ class PullSecret:
             token=token if names.split_token(token) else "",
             owners=tuple(o["uid"] for o in metadata.get("ownerReferences") or []),
             retained=annotations.get(names.DELETION_POLICY_ANNOTATION) == "Retain",
-            digest=digest((body.get("data") or {}).get(names.PULL_SECRET_KEY, "")),
+            digest=digest(text),
+            hosts=_hosts(text),
         )
 
 
@@ -132,3 +136,16 @@ def content(hosts: Sequence[str], username: str, password: Password) -> str:
 def digest(content_text: str) -> str:
     """SHA-256 of a pull secret's content."""
     return hashlib.sha256(content_text.encode()).hexdigest()
+
+
+def hosts_digest(hosts: Iterable[str]) -> str:
+    """SHA-256 of the hosts of a pull secret, in whichever order: whoever may write one may write a million there."""
+    return hashlib.sha256("\n".join(sorted(hosts)).encode()).hexdigest()
+
+
+def _hosts(content_text: str) -> str:
+    try:
+        hosts = json.loads(base64.b64decode(content_text))["auths"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return hosts_digest(hosts) if isinstance(hosts, dict) else ""

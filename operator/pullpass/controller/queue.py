@@ -24,11 +24,14 @@ CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
 
+Kind = Literal["token", "orphan", "signing-keys", "server-keys"]
+
+
 class Key(NamedTuple):
     """What is to be looked at: a RegistryToken, the rests of one (by its UID), or the signing keys of a registry (by
     the name of its leaf's Secret)."""
 
-    kind: Literal["token", "orphan", "signing-keys", "server-keys"]
+    kind: Kind
     namespace: str = ""
     name: str = ""
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
-from pullpass.controller.keysecrets import KeySecretError, encoded, files, must_be_ours
+from pullpass.controller.keysecrets import KeySecretError, encoded, files, must_be_ours, where
 from pullpass.controller.settings import Places
 from pullpass.controller.signingkeys import (
     NEXT_CERTIFICATE,
@@ -43,7 +43,7 @@ async def replace_ca(
     Returns lines that say how the keys are then. Raises KeySecretError where that cannot be, KubeError.
     """
 
-    async def prepare() -> None:
+    async def prepare() -> str | None:
         keys = await load(kube, places, registry, now)
         must_be_ours(
             keys.ca_secret,
@@ -51,14 +51,17 @@ async def replace_ca(
             f"pullpass keys switch-ca --registry {registry.name}",
         )
         if at_once:
-            await _write_ca(kube, places, keys, new_ca(now), None)
-        elif keys.standing.step is Step.REPLACED:
+            ca = new_ca(now)
+            await _write_ca(kube, places, keys, ca, None)
+            return fingerprint(ca.certificate)
+        if keys.standing.step is Step.REPLACED:
             raise KeySecretError(f"registry {registry.name}: {next_step(places, keys, now)}")
-        elif keys.standing.next is None:
+        if keys.standing.next is None:
             await _write_ca(kube, places, keys, keys.standing.ca, new_ca(now))
+        return None
 
-    await _patiently(prepare)
-    return await _finish(kube, places, registry, now, switch=at_once, distrust=at_once)
+    switch_to = await _patiently(prepare)
+    return await _finish(kube, places, registry, now, switch_to=switch_to, distrust=at_once)
 
 
 async def switch_ca(
@@ -71,29 +74,34 @@ async def switch_ca(
     KubeError.
     """
 
-    async def put() -> None:
+    async def put() -> str:
         keys = await load(kube, places, registry, now)
         standing = keys.standing
-        coming = standing.ca if standing.step is Step.REPLACED else standing.next
+        coming = standing.ca if standing.step is Step.REPLACED or keys.stands_in else standing.next
         if coming is None:
             if at_once:
-                return
+                return fingerprint(standing.ca.certificate)
             raise KeySecretError(
                 f"registry {registry.name} has no other CA to switch to. "
                 f"Make one: pullpass keys replace-ca --registry {registry.name}"
             )
         since = standing.published(coming.certificate)
         if not at_once and (since is None or now < since + SPREAD):
-            when = "is not published yet" if since is None else f"was published at {format_time(since)}"
+            when = (
+                f"was published at {format_time(since)}"
+                if since
+                else "is not published yet: the operator does it within ten minutes"
+            )
             raise KeySecretError(
                 f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
                 f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
             )
-        if coming is standing.next:
+        if coming is standing.next or keys.stands_in:
             await _write_ca(kube, places, keys, coming, None)
+        return fingerprint(coming.certificate)
 
-    await _patiently(put)
-    return await _finish(kube, places, registry, now, switch=True, distrust=at_once)
+    switch_to = await _patiently(put)
+    return await _finish(kube, places, registry, now, switch_to=switch_to, distrust=at_once)
 
 
 async def status(kube: Kube, places: Places, registry: Registry, now: datetime) -> list[str]:
@@ -102,11 +110,18 @@ async def status(kube: Kube, places: Places, registry: Registry, now: datetime) 
 
 
 async def _finish(
-    kube: Kube, places: Places, registry: Registry, now: datetime, *, switch: bool, distrust: bool
+    kube: Kube, places: Places, registry: Registry, now: datetime, *, switch_to: str | None, distrust: bool
 ) -> list[str]:
+    """Does what is due now. `switch_to` is the fingerprint of the CA that was looked at and is to sign: no other is."""
+
     async def finish() -> Keys:
         keys = await load(kube, places, registry, now)
-        return await bring_in_order(kube, places, keys, now, switch=switch, distrust=distrust)
+        if switch_to not in (None, fingerprint(keys.standing.ca.certificate)):
+            raise KeySecretError(
+                f"{where(keys.ca_secret)} of registry {registry.name} changed meanwhile, so nothing was switched. "
+                "Look at it (pullpass keys status) and give the command again."
+            )
+        return await bring_in_order(kube, places, keys, now, switch=switch_to is not None, distrust=distrust)
 
     keys = await _patiently(finish)
     lines = [*_told(places, keys, now)]

@@ -25,6 +25,7 @@ from pullpass.controller.keysecrets import (
     where,
 )
 from pullpass.controller.settings import ServerCertificate, Settings
+from pullpass.controller.signingkeys import published
 from pullpass.kube.client import Kube, NotFound
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import (
@@ -33,6 +34,7 @@ from pullpass.signing.certificates import (
     check_ca,
     new_server_ca,
     new_server_certificate,
+    same_key,
     server_certificate_due,
 )
 
@@ -45,14 +47,21 @@ logger = logging.getLogger(__name__)
 async def reconcile(kube: Kube, settings: Settings, now: datetime) -> datetime:
     """Brings CA, certificates and ConfigMap in order and returns when to look again.
 
-    Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError where the
-    API server failed or refused.
+    Writes only what is missing, due or different. Raises KeySecretError where people have to act, once every other
+    certificate is in order, KubeError where the API server failed or refused.
     """
     ca = await _ca(kube, settings, now)
     # First what clients are to trust, then what is of it.
     await _publish(kube, settings, ca)
-    dues = [await _certificate(kube, settings, ca, wanted, now) for wanted in settings.server_certificates]
-    return min(*dues, now + LOOK_AGAIN)
+    dues, troubles = [now + LOOK_AGAIN], []
+    for wanted in settings.server_certificates:
+        try:
+            dues.append(await _certificate(kube, settings, ca, wanted, now))
+        except KeySecretError as error:
+            troubles.append(str(error))
+    if troubles:
+        raise KeySecretError(" ".join(troubles))
+    return min(dues)
 
 
 async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
@@ -66,6 +75,13 @@ async def _ca(kube: Kube, settings: Settings, now: datetime) -> KeyPair:
             f"{where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the Secret and pullpass "
             f"makes one; then clients must trust ConfigMap {settings.server_trust_configmap} anew."
         ) from None
+    for registry in settings.registries:
+        if any(same_key(ca.certificate, one) for one in await published(kube, settings, registry, now)):
+            raise KeySecretError(
+                f"{where(secret)} has a key that registry {registry.name} trusts to sign access tokens: whoever could "
+                "vouch for a server could then also do that. Put another CA there, or delete the Secret and pullpass "
+                f"makes one; then clients must trust ConfigMap {settings.server_trust_configmap} anew."
+            )
     return ca
 
 

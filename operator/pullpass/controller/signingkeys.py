@@ -12,7 +12,8 @@ the version that was judged: operator and commands may come between each other, 
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -40,7 +41,15 @@ from pullpass.controller.settings import Places, Settings
 from pullpass.kube.client import Kube, NotFound, Object
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS, Resource
 from pullpass.signing import trust
-from pullpass.signing.certificates import CertificateError, KeyPair, check_ca, new_ca, new_leaf
+from pullpass.signing.certificates import (
+    CertificateError,
+    KeyPair,
+    check_ca,
+    load_certificates,
+    new_ca,
+    new_leaf,
+    same_key,
+)
 from pullpass.signing.rollover import Standing, Step, issuer_of
 
 SEED_KEY = "seed"
@@ -61,9 +70,11 @@ class Keys:
 
     registry: Registry
     standing: Standing
-    ca_secret: Object
-    leaf_secret: Object | None
+    ca_secret: Object = field(repr=False)
+    leaf_secret: Object | None = field(repr=False)
     trust_map: Object | None
+    stands_in: bool = False
+    """Whether `standing.ca` is the prepared CA, as the one in its Secret cannot be used any more."""
 
     @property
     def published(self) -> dict[str, str]:
@@ -77,8 +88,12 @@ async def reconcile(kube: Kube, settings: Settings, registry: Registry, now: dat
     Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError
     where the API server failed or refused.
     """
-    await get_or_create(kube, settings.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
+    secret = await get_or_create(kube, settings.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
+    with suppress(KeySecretError, CertificateError):
+        # Also of one that has ended and is refused below: an operator that starts then must not silence the alert.
+        metrics.CA_NOT_AFTER.labels(registry.name).set(pair_of(secret).not_after.timestamp())
     before = await load(kube, settings, registry, now)
+    await _must_not_be_the_server_ca(kube, settings, before)
     keys = await bring_in_order(kube, settings, before, now)
     standing = keys.standing
     metrics.CA_NOT_AFTER.labels(registry.name).set(standing.ca.not_after.timestamp())
@@ -105,7 +120,11 @@ async def load_seed(kube: Kube, settings: Settings) -> bytes:
 
 
 async def load(kube: Kube, places: Places, registry: Registry, now: datetime) -> Keys:
-    """What there is of a registry's keys. Raises KubeError, and KeySecretError, also where there is no CA yet."""
+    """What there is of a registry's keys. Raises KubeError, and KeySecretError, also where there is no CA yet.
+
+    Where the CA cannot be used, because it has ended or somebody spoilt it, a prepared one stands in for it as if it
+    had been put in its place.
+    """
     # Before the others: while it is unchanged nobody has finished to take a CA out of it, so what is read after it
     # cannot be of a time when that CA was still wanted.
     trust_map = await _found(kube, CONFIG_MAPS, places.namespace, registry.trust_config_map)
@@ -114,20 +133,39 @@ async def load(kube: Kube, places: Places, registry: Registry, now: datetime) ->
     ca_secret = await _found(kube, SECRETS, places.namespace, registry.ca_secret)
     if ca_secret is None:
         raise KeySecretError(f"There is no Secret {places.namespace}/{registry.ca_secret} yet: the operator makes it.")
-    ca = _ca(registry, ca_secret, now)
-    await _must_be_its_own(kube, places, registry, ca)
+    next_ca, stands_in = _next_ca(ca_secret, now), False
+    try:
+        ca = _ca(registry, ca_secret, now)
+    except KeySecretError:
+        if next_ca is None:
+            raise
+        ca, next_ca, stands_in = next_ca, None, True
+        logger.warning(
+            "%s has no CA that can sign, so the prepared one takes its place. To write that down: "
+            "pullpass keys switch-ca --registry %s",
+            where(ca_secret),
+            registry.name,
+        )
     leaf_secret = await _found(kube, SECRETS, places.credentials_namespace, registry.signing_secret)
     if leaf_secret:
         must_be_ours(
             leaf_secret, f"Delete it, or rename it: pullpass keeps a signing key as {registry.signing_secret}."
         )
-    next_ca, leaf = _next_ca(ca_secret, now), _leaf(leaf_secret)
+    leaf = _leaf(leaf_secret)
     bundle = trust.authorities((trust_map or {}).get("data") or {}, now)
     issuer = None
     if leaf:
         candidates = [ca.certificate, *(one.certificate for one in bundle), *_stored_issuer(leaf_secret)]
         issuer = issuer_of(leaf.certificate, candidates)
-    return Keys(registry, Standing(ca, next_ca, leaf, issuer, bundle), ca_secret, leaf_secret, trust_map)
+    standing = Standing(ca, next_ca, leaf, issuer, bundle)
+    await _must_be_its_own(kube, places, registry, standing, now)
+    return Keys(registry, standing, ca_secret, leaf_secret, trust_map, stands_in)
+
+
+async def published(kube: Kube, places: Places, registry: Registry, now: datetime) -> list[x509.Certificate]:
+    """The CAs that the trust ConfigMap of a registry has. Raises KubeError."""
+    found = await _found(kube, CONFIG_MAPS, places.namespace, registry.trust_config_map)
+    return [one.certificate for one in trust.authorities((found or {}).get("data") or {}, now)]
 
 
 async def bring_in_order(
@@ -170,7 +208,7 @@ def next_step(places: Places, keys: Keys, now: datetime) -> str:
             return f"the CA was replaced, and the new one signs from {due} on. {load}: {switch}"
         case Step.LEAVING:
             until = max(authority.until for authority in standing.trusted if authority.until)
-            return f"the new CA signs; the old one leaves the bundle at {format_time(until)} by itself"
+            return f"one CA signs; the last of the others leaves the bundle at {format_time(until)} by itself"
         case Step.NONE:
             return "one CA, which signs; nothing to do"
 
@@ -211,27 +249,63 @@ def _leaf(secret: Object | None) -> KeyPair | None:
 def _stored_issuer(secret: Object | None) -> list[x509.Certificate]:
     """The CA certificate beside the leaf; those of older versions have none."""
     try:
-        return x509.load_pem_x509_certificates(content(secret, CA)) if secret else []
-    except (ValueError, KeySecretError):
+        return load_certificates(content(secret, CA)) if secret else []
+    except (CertificateError, KeySecretError):
         return []
 
 
-async def _must_be_its_own(kube: Kube, places: Places, registry: Registry, ca: KeyPair) -> None:
-    """Two registries that trust the same key would take each other's tokens, so the later one gets no leaf."""
+async def _must_be_its_own(kube: Kube, places: Places, registry: Registry, standing: Standing, now: datetime) -> None:
+    """Two registries that trust the same key would take each other's tokens. Whoever has published it keeps it, or else
+    the earlier; the other gets no leaf of it."""
+    ca, ours = standing.ca.certificate, _trusts(standing)
+    earlier = True
     for other in places.registries:
         if other.name == registry.name:
-            return
-        try:
-            secret = await kube.get(SECRETS, places.namespace, other.ca_secret)
-            theirs = pair_of(secret)
-        except (NotFound, KeySecretError, CertificateError):
-            continue  # it cannot sign either
-        if theirs.certificate.public_key() == ca.certificate.public_key():
+            earlier = False
+            continue
+        if any(same_key(ca, one) for one in await published(kube, places, other, now)):
+            taken = earlier or not ours
+        else:
+            taken = earlier and not ours and await _wants(kube, places, other, ca)
+        if taken:
             raise KeySecretError(
-                f"Secret {places.namespace}/{registry.ca_secret} of registry {registry.name} has the same key as "
-                f"{where(secret)} of registry {other.name}: each would take access tokens for the other. "
+                f"Secret {places.namespace}/{registry.ca_secret} of registry {registry.name} has a key that registry "
+                f"{other.name} has, too: each would take access tokens for the other. "
                 "Put another CA there, or delete the Secret and pullpass makes one."
             )
+
+
+def _trusts(standing: Standing) -> bool:
+    """Whether the registry trusts the key of its CA already, or may: it is published, or a leaf is of it."""
+    known = [one.certificate for one in standing.trusted] + ([standing.issuer] if standing.issuer else [])
+    return any(same_key(standing.ca.certificate, one) for one in known)
+
+
+async def _wants(kube: Kube, places: Places, registry: Registry, ca: x509.Certificate) -> bool:
+    secret = await _found(kube, SECRETS, places.namespace, registry.ca_secret)
+    try:
+        return secret is not None and same_key(pair_of(secret).certificate, ca)
+    except (KeySecretError, CertificateError):
+        return False  # it cannot sign either
+
+
+async def _must_not_be_the_server_ca(kube: Kube, settings: Settings, keys: Keys) -> None:
+    """What the server CA vouches for must not sign access tokens. A registry that trusts the key already goes on: then
+    it is the server CA that is refused, see `serverkeys`."""
+    if not settings.server_certificates or _trusts(keys.standing):
+        return
+    if (secret := await _found(kube, SECRETS, settings.namespace, settings.server_ca_secret)) is None:
+        return
+    try:
+        shared = same_key(pair_of(secret).certificate, keys.standing.ca.certificate)
+    except (KeySecretError, CertificateError):
+        return  # it cannot vouch for anybody
+    if shared:
+        raise KeySecretError(
+            f"{where(keys.ca_secret)} of registry {keys.registry.name} has the key of the server CA, {where(secret)}: "
+            "whoever could vouch for a server could then also sign access tokens. "
+            "Put another CA there, or delete the Secret and pullpass makes one."
+        )
 
 
 async def _publish(

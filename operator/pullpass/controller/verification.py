@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pullpass.controller.keysecrets import CA, CERTIFICATE, KeySecretError, content, where
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import SECRETS
-from pullpass.signing.certificates import subject_names
+from pullpass.signing.certificates import CertificateError, load_certificates, subject_names
 
 LOOK_SECONDS = 10.0
 """How long a changed Secret goes unnoticed. The kubelet takes longer to bring it to the token servers."""
@@ -58,18 +58,24 @@ class Verification:
 
     def _read(self, secret: Mapping[str, Any]) -> Terms:
         try:
-            leaf = x509.load_pem_x509_certificates(content(secret, CERTIFICATE))[0]
-        except ValueError:
+            leaf = load_certificates(content(secret, CERTIFICATE))[0]
+        except CertificateError:
             raise KeySecretError(f"{where(secret)}: {CERTIFICATE} is no readable PEM. Correct it.") from None
         if leaf != self._leaf:
             # Servers go on with the one before until the kubelet has brought them this one.
             self._before, self._leaf = self._leaf, leaf
-        if (secret.get("data") or {}).get(CA) and self._host in subject_names(leaf):
+        if (secret.get("data") or {}).get(CA) and self._is_for_the_service(secret, leaf):
             return Terms(_context(secret, content(secret, CA)), self._host)
         known = (one.public_bytes(Encoding.PEM) for one in (leaf, self._before) if one is not None)
         context = _context(secret, b"".join(known))
         context.check_hostname = False  # it is for other names, and no other certificate is accepted
         return Terms(context, None)
+
+    def _is_for_the_service(self, secret: Mapping[str, Any], leaf: x509.Certificate) -> bool:
+        try:
+            return self._host in subject_names(leaf)
+        except CertificateError as error:
+            raise KeySecretError(f"{where(secret)}: {CERTIFICATE}: {error}. Correct it.") from None
 
 
 def _context(secret: Mapping[str, Any], trusted: bytes) -> ssl.SSLContext:

@@ -125,13 +125,21 @@ def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> 
     return KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
 
 
+def load_certificates(pem: bytes) -> list[x509.Certificate]:
+    """Reads the certificates of a PEM file, at least one. Raises CertificateError."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion):
+        raise CertificateError("the certificate is no readable PEM") from None
+
+
 def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     """Reads a certificate (what follows it in the file is its chain) and the private key that belongs to it.
 
     Raises CertificateError.
     """
+    certificate, *chain = load_certificates(certificate_pem)
     try:
-        certificate, *chain = x509.load_pem_x509_certificates(certificate_pem)
         public_key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError("the certificate is no readable PEM") from None
@@ -184,7 +192,15 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
 
 def same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
     """Whether two certificates are of one CA, by name and key: what it issued verifies under both."""
-    return one.subject == other.subject and one.public_key() == other.public_key()
+    return one.subject == other.subject and same_key(one, other)
+
+
+def same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
+    """Whether two certificates are for the same key, whatever their names; not where a key is of no known kind."""
+    try:
+        return one.public_key() == other.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def usable(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
@@ -259,7 +275,7 @@ def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extens
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except ValueError:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise CertificateError("the certificate's extensions cannot be read") from None
 
 

@@ -64,7 +64,7 @@ def certificates(text: str) -> list[x509.Certificate]:
         try:
             certificate = x509.load_der_x509_certificate(base64.b64decode(key["x5c"][0], validate=True))
             jwk(certificate)
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, x509.InvalidVersion):
             continue
         found.append(certificate)
     return found

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pullpass.signing import jwks
-from pullpass.signing.certificates import issued_by, same_authority
+from pullpass.signing.certificates import CertificateError, issued_by, load_certificates
 
 BUNDLE_KEY = "ca.crt"
 JWKS_KEY = "jwks.json"
@@ -56,13 +56,18 @@ def afterglow(access_token_lifetime: timedelta) -> timedelta:
 
 
 def authorities(published: Mapping[str, str], now: datetime) -> tuple[Authority, ...]:
-    """The CAs of the bundle in the ConfigMap. One of which no date is known counts as published just now."""
+    """The CAs of the bundle in the ConfigMap. One of which no date is known counts as published just now, and so does
+    one with a date in the future: a clock was wrong, or somebody wrote there."""
     try:
-        certificates = x509.load_pem_x509_certificates(published.get(BUNDLE_KEY, "").encode())
-    except ValueError:
+        certificates = load_certificates(published.get(BUNDLE_KEY, "").encode())
+    except CertificateError:
         return ()
     dates = _dates(published.get(AUTHORITIES_KEY, ""))
-    return tuple(Authority(one, *dates.get(fingerprint(one), (now, None))) for one in certificates)
+    found = []
+    for one in certificates:
+        since, until = dates.get(fingerprint(one), (now, None))
+        found.append(Authority(one, min(since, now), until))
+    return tuple(found)
 
 
 def trusted(
@@ -73,9 +78,11 @@ def trusted(
     stays: timedelta = AFTERGLOW,
     distrust: bool = False,
 ) -> tuple[Authority, ...]:
-    """The CAs that the bundle is to have: those that are wanted, and the others for as long as they `stay`.
+    """The CAs that the bundle is to have: those that are wanted, and the others for as long as they `stay`, whatever
+    is written there.
 
-    One that was renewed over its key makes room for its successor at once. `distrust` makes all others go at once.
+    One that was renewed over its key stays as long: a registry with a slow clock takes its successor for one that is
+    not valid yet. `distrust` makes all others go at once.
     """
     known = {authority.fingerprint: authority for authority in before}
     kept = {}
@@ -83,9 +90,9 @@ def trusted(
         since = known[fingerprint(certificate)].since if fingerprint(certificate) in known else now
         kept[fingerprint(certificate)] = Authority(certificate, since)
     for one, authority in known.items():
-        if one in kept or distrust or any(same_authority(authority.certificate, other) for other in wanted):
+        if one in kept or distrust:
             continue
-        until = authority.until or now + stays
+        until = min(authority.until or now + stays, now + stays)
         if now < min(until, authority.certificate.not_valid_after_utc):
             kept[one] = replace(authority, until=until)
     return tuple(kept.values())

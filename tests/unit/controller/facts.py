@@ -15,7 +15,7 @@ from pullpass.controller.decide import (
 )
 from pullpass.controller.document import Document
 from pullpass.controller.mirror import Namespace, Token
-from pullpass.controller.pullsecrets import PullSecret, Wanted
+from pullpass.controller.pullsecrets import PullSecret, Wanted, hosts_digest
 from pullpass.controller.serviceaccounts import ServiceAccount
 from pullpass.credentials.record import Record, Requests, Slot
 from tests.registries import TWO
@@ -26,6 +26,7 @@ RULES = [{"repositories": ["demo/nginx"], "actions": ["content/read"]}]
 ALL = ScopeMapSpec.model_validate({"rules": RULES, "allowedNamespaces": {"from": "All"}})
 NONE = ScopeMapSpec.model_validate({"rules": RULES, "allowedNamespaces": {"from": "Names", "names": []}})
 ELSEWHERE = ScopeMapSpec.model_validate({"registry": "elsewhere", "rules": RULES, "allowedNamespaces": {"from": "All"}})
+OTHERS = ScopeMapSpec.model_validate({"registry": "other", "rules": RULES, "allowedNamespaces": {"from": "All"}})
 TEAM = ScopeMapSpec.model_validate(
     {"rules": RULES, "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "web"}}}}
 )
@@ -42,10 +43,14 @@ def wanted(namespace: str = "web") -> Wanted:
 
 
 def secret(
-    namespace: str = "web", digest: str = "digest-1", uid: str = "uid-1", name: str = "reader-pull"
+    namespace: str = "web",
+    digest: str = "digest-1",
+    uid: str = "uid-1",
+    name: str = "reader-pull",
+    hosts: str = hosts_digest(TWO.default.hosts),
 ) -> PullSecret:
     owners = ("uid-1",) if namespace == "web" else ()
-    return PullSecret(namespace, name, f"secret-{namespace}", "1", uid, "web/reader", owners, False, digest)
+    return PullSecret(namespace, name, f"secret-{namespace}", "1", uid, "web/reader", owners, False, digest, hosts)
 
 
 def account(namespace: str = "web", name: str = "default", entry: bool = False, uid: str = "uid-1") -> ServiceAccount:

@@ -124,7 +124,8 @@ class Scene:
         if not self.leaves or self.leaves[-1][0] != self.leaf.certificate:
             self.leaves.append((self.leaf.certificate, self.now))
         for leaf, last in self.leaves:
-            if self.now < last + AFTERGLOW and not self.distrusting:
+            # What is signed under a leaf is good no longer than that.
+            if self.now < min(last + AFTERGLOW, leaf.not_valid_after_utc) and not self.distrusting:
                 for replica in (*self.replicas, self.bundle):
                     assert any(issued_by(leaf, ca) for ca in replica), "a registry refuses what is signed"
         assert any(issued_by(self.leaf.certificate, ca) for ca in self.bundle)

@@ -20,6 +20,7 @@ from pullpass.signing.certificates import KeyPair, new_server_ca, new_server_cer
 from pullpass.tokenserver.tls import server_context
 from tests.unit.controller.fake_api import FakeApi
 from tests.unit.controller.world import SEED, SETTINGS
+from tests.unit.signing.authorities import of_no_version, with_doubled_extension
 
 PASSWORD = derive(SEED, "uid-1", "nonce", "4f9c1e")
 LOGIN = "Basic " + base64.b64encode(f"web.reader:{PASSWORD.text}".encode()).decode()
@@ -270,7 +271,12 @@ async def test_a_brought_certificate_and_the_one_before_it_are_known(secure: Fle
         (None, "tls"),
         ({}, r"has no tls\.crt"),
         ({"tls.crt": b"garbage"}, r"tls\.crt is no readable PEM"),
+        ({"tls.crt": of_no_version(datetime.now(UTC))}, r"tls\.crt is no readable PEM"),
         ({"tls.crt": certificate(SERVICE).certificate_pem, "ca.crt": b"\xff"}, r"ca\.crt is no readable PEM"),
+        (
+            {"tls.crt": with_doubled_extension(datetime.now(UTC)).certificate_pem, "ca.crt": b"any"},
+            r"tls\.crt: the certificate's extensions cannot be read",
+        ),
     ],
 )
 async def test_a_secret_that_is_of_no_use_is_said(

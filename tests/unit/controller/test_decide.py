@@ -32,6 +32,7 @@ from tests.unit.controller.facts import (
     NAMESPACE,
     NONE,
     NOW,
+    OTHERS,
     PENDING,
     REMOVE,
     REVOKE,
@@ -169,6 +170,13 @@ CASES: dict[str, Case] = {
     "Secret differs": Case(settled(WRITE), targets=(target(there=secret(digest="other")),)),
     "Secret of a predecessor": Case(settled(WRITE), targets=(target(there=secret(uid="uid-0")),), secrets=()),
     "new place": Case(settled(FAR_WRITE), targets=(target(there=secret()), target("staging"))),
+    "Secret for the hosts of another registry": Case(
+        settled(AwaitAcceptance("password1"), WRITE),
+        scope_map=OTHERS,
+        digests={"password1": "digest-2"},
+    ),
+    "Secret with other content": Case(settled(WRITE), targets=(target(there=secret(digest="spoilt")),)),
+    "Secret without hosts": Case(settled(WRITE), targets=(target(there=secret(digest="spoilt", hosts="")),)),
     "Secret gone, password not derivable": Case(settled(), targets=BARE, secrets=(), digests={}),
     "foreign Secret is seen as none": Case(settled(WRITE), targets=BARE, secrets=()),
     # places
@@ -265,6 +273,14 @@ CASES: dict[str, Case] = {
     "entry put back just now": Case(
         settled(contested=frozenset({ENTRY}), repair=NOW + H),
         DEFAULT,
+        targets=(target(there=secret(), accounts=(account(entry=True),)),),
+        entries=(account(entry=True),),
+        holds={ENTRY: Hold(NOW + H, lasting=True)},
+    ),
+    "entry put back just now, registry not known": Case(
+        plan(due=LAST),
+        DEFAULT,
+        scope_map=ELSEWHERE,
         targets=(target(there=secret(), accounts=(account(entry=True),)),),
         entries=(account(entry=True),),
         holds={ENTRY: Hold(NOW + H, lasting=True)},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pullpass.controller.pullsecrets import PullSecret, Wanted, content, digest
+from pullpass.controller.pullsecrets import PullSecret, Wanted, content, digest, hosts_digest
 from pullpass.credentials.password import derive
 
 PASSWORD = derive(b"s" * 32, "uid-1", "nonce", "4f9c1e")
@@ -40,6 +40,20 @@ def test_the_same_gives_the_same_text() -> None:
 def test_the_digest_tells_nothing_and_tells_apart() -> None:
     assert digest(CONTENT) == digest(CONTENT) != digest(CONTENT + "x")
     assert len(digest(CONTENT)) == 64
+
+
+def test_the_hosts_can_be_told_apart_without_the_password() -> None:
+    another = derive(b"s" * 32, "uid-1", "nonce", "0b7aa2")
+    hosts = ("other.example:5000", "registry.example")
+    assert stored(OWN).hosts == stored(OWN, content(hosts, "web.reader", another)).hosts == hosts_digest(hosts)
+    assert stored(OWN, content(hosts[:1], "web.reader", PASSWORD)).hosts == hosts_digest(hosts[:1])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "%", "AAAA", *(base64.b64encode(one).decode() for one in (b"{}", b"[]", b'{"auths":1}', b"[" * 99999))]
+)
+def test_what_has_no_hosts_is_no_trouble(text: str) -> None:
+    assert stored(OWN, text).hosts == ""
 
 
 def test_the_body_is_a_docker_config_secret() -> None:

@@ -597,6 +597,22 @@ async def test_a_pull_secret_is_for_the_hosts_of_its_registry_and_follows_the_sc
     assert world.passwords() != before
 
 
+async def test_a_password_is_for_other_hosts_only_once_token_servers_accept_it_there(world: World) -> None:
+    world.scope_map(name="elsewhere", registry="other")
+    world.token(**EVERYWHERE)
+    await world.work()
+    before = world.pull_secrets()
+    world.token(**EVERYWHERE, scopeMapRef={"name": "elsewhere"})
+    world.servers.refusing = True
+    await world.work()
+    assert world.pull_secrets() == before
+    assert world.condition("Reconciling") == ("True", "WaitingForTokenServer")
+    world.servers.refusing = False
+    world.now += hours(1)
+    await world.work()
+    assert {frozenset(auths_in(body)) for body in world.pull_secrets().values()} == {frozenset(["other.example"])}
+
+
 async def test_a_registry_that_is_not_known_is_told_with_those_that_are(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

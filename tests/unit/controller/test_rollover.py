@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 from pullpass.controller import rollover
-from pullpass.controller.keysecrets import KeySecretError
+from pullpass.controller.keysecrets import KeySecretError, encoded, files, pair_of
 from pullpass.kube.client import Conflict
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
-from pullpass.signing.certificates import issued_by, new_ca, new_key
+from pullpass.signing.certificates import KeyPair, issued_by, new_ca, new_key
 from pullpass.signing.rollover import GRACE, SPREAD
 from tests.unit.controller.fake_api import Body
 from tests.unit.controller.keys_scene import NOW, Doing, Line, Scene, begin, run
 from tests.unit.signing.authorities import given_ca
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 CALLS = 10
 """No command makes more calls than this."""
 
@@ -186,9 +187,89 @@ def test_nothing_is_switched_to_that_is_not_published() -> None:
     scene = Scene()
     scene.put_ca(new_ca(NOW))
     version = scene.api.version
-    with pytest.raises(KeySecretError, match="is not published yet"):
+    with pytest.raises(KeySecretError, match="is not published yet: the operator does it within ten minutes"):
         run(scene.switch())
     assert scene.api.version == version
+
+
+@pytest.mark.parametrize("turns", range(CALLS))
+def test_no_other_ca_than_the_one_that_was_looked_at_is_switched_to(turns: int) -> None:
+    scene = Scene()
+    scene.put_ca(new_ca(NOW))
+    scene.operator()
+    scene.pass_time(SPREAD)
+    scene.restart_replicas()
+    switching = scene.switch()
+    if begin(switching, turns):
+        return
+    unknown = new_ca(NOW)
+    scene.put_ca(unknown)
+    with suppress(KeySecretError):
+        run(switching)
+    assert not issued_by(scene.leaf.certificate, unknown.certificate)
+
+
+def with_a_prepared_ca(ends: timedelta = timedelta(days=40)) -> Scene:
+    """Every registry has loaded the next CA; the one that signs is ours and ends soon."""
+    scene = Scene()
+    short = given_ca(NOW, new_key(), ends=NOW + ends)
+    scene.api.edit(SECRETS, "release", "pullpass-ca", lambda body: body.update(data=encoded(files(short))))
+    scene.operator()
+    scene.pass_time(SPREAD)
+    scene.restart_replicas()
+    run(scene.switch())
+    scene.pass_time(2 * HOUR)
+    run(scene.replace())
+    scene.restart_replicas()
+    scene.pass_time(SPREAD)
+    return scene
+
+
+def next_of(scene: Scene) -> KeyPair:
+    return pair_of(scene.ca_secret, "next.crt", "next.key")
+
+
+def test_a_prepared_ca_takes_over_when_the_old_one_has_ended() -> None:
+    scene = with_a_prepared_ca()
+    coming = next_of(scene)
+    scene.now = NOW + timedelta(days=40)
+    scene.operator()
+    assert issued_by(scene.leaf.certificate, coming.certificate)
+    scene.look()
+    before = scene.leaf
+    run(scene.switch())
+    assert scene.leaf.certificate == before.certificate
+    assert scene.ca.certificate == coming.certificate
+    assert set(scene.ca_secret["data"]) == {"tls.crt", "tls.key"}
+
+
+def test_people_may_switch_to_a_prepared_ca_after_the_old_one_has_ended() -> None:
+    scene = with_a_prepared_ca()
+    coming = next_of(scene)
+    scene.now = NOW + timedelta(days=40)
+    run(scene.switch())
+    assert scene.ca.certificate == coming.certificate
+    assert issued_by(scene.leaf.certificate, coming.certificate)
+
+
+def test_a_prepared_ca_waits_its_time_where_the_old_one_is_spoilt(caplog: pytest.LogCaptureFixture) -> None:
+    scene = with_a_prepared_ca(timedelta(days=300))
+    coming, before = next_of(scene), scene.leaf
+
+    def spoil(body: Body) -> None:
+        del body["data"]["tls.crt"]
+
+    scene.api.edit(SECRETS, "release", "pullpass-ca", spoil)
+    scene.operator()
+    assert scene.leaf.certificate == before.certificate
+    assert "the prepared one takes its place. To write that down: pullpass keys switch-ca" in caplog.text
+    assert "step replaced" in scene.lines()
+    scene.pass_time(GRACE)
+    assert issued_by(scene.leaf.certificate, coming.certificate)
+    # Preparing another writes it down as well.
+    run(scene.replace())
+    assert scene.ca.certificate == coming.certificate
+    assert next_of(scene).certificate != coming.certificate
 
 
 def test_there_must_be_something_to_switch_to() -> None:
@@ -294,7 +375,7 @@ def test_the_status_says_every_certificate_and_what_to_do() -> None:
     assert "signs, " in said[1]
     assert "leaving, " in said[2]
     assert "leaves at 2027-03-01T13:02:00Z" in said[2]
-    assert "the old one leaves the bundle at 2027-03-01T13:02:00Z by itself" in said[4]
+    assert "one CA signs; the last of the others leaves the bundle at 2027-03-01T13:02:00Z by itself" in said[4]
     scene.put_ca(new_ca(NOW))
     said = scene.lines().splitlines()
     assert "signs, " in said[1]

@@ -20,6 +20,7 @@ from pullpass.controller.keysecrets import KeySecretError
 from pullpass.signing.certificates import new_ca, same_authority
 from pullpass.signing.rollover import SPREAD, Step
 from tests.unit.controller.keys_scene import Doing, Line, Scene, begin, run
+from tests.unit.signing.authorities import given_ca
 
 MORE = int(os.environ.get("PULLPASS_FAULTS", "0"))
 CALLS = st.one_of(st.none(), st.integers(0, 10))
@@ -66,6 +67,13 @@ class Replacements(RuleBasedStateMachine):
     @rule()
     def somebody_puts_a_ca_there(self) -> None:
         self.scene.put_ca(new_ca(self.scene.now))
+
+    @rule()
+    def somebody_renews_the_ca_over_its_key(self) -> None:
+        if ("secrets", "release", "pullpass-ca") in self.scene.api.objects:
+            now, ca = self.scene.now, self.scene.ca
+            (name,) = ca.certificate.subject
+            self.scene.put_ca(given_ca(now, ca.key, name=str(name.value), ends=now + timedelta(days=3650)))
 
     @rule()
     def somebody_deletes_the_ca(self) -> None:

@@ -189,6 +189,14 @@ async def test_what_is_somebody_elses_is_left_as_it_is(key: Key) -> None:
     assert kube.calls == []
 
 
+async def test_one_server_does_not_hold_up_another() -> None:
+    kube = Memory()
+    kube.put(TOKENS, secret({"tls.crt": b"theirs"}))
+    with pytest.raises(KeySecretError, match="release/tokens-tls is not pullpass's own"):
+        await reconcile(kube, SETTINGS, NOW)
+    assert issued_by(pair_of(kube, REGISTRY).certificate, pair_of(kube, CA).certificate)
+
+
 async def test_a_ca_that_cannot_sign_is_said() -> None:
     kube = Memory()
     kube.put(CA, secret(files(given_ca(NOW, new_key(), ca=False))))

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,9 +14,11 @@ from prometheus_client import REGISTRY
 
 from pullpass.api import names
 from pullpass.api.names import SIGNING_SECRET
+from pullpass.api.registries import Registry
+from pullpass.controller import metrics, serverkeys
 from pullpass.controller.keysecrets import KeySecretError
-from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import LOOK_AGAIN, load_seed, reconcile
+from pullpass.controller.settings import ServerCertificate, Settings
+from pullpass.controller.signingkeys import LOOK_AGAIN, load, load_seed, reconcile
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing import trust
@@ -23,7 +26,7 @@ from pullpass.signing.certificates import KeyPair, leaf_due, load_pair, new_ca, 
 from pullpass.signing.rollover import GRACE
 from pullpass.signing.tokens import Signer
 from tests.registries import DEFAULT, OTHER, TWO
-from tests.unit.signing.authorities import given_ca
+from tests.unit.signing.authorities import given_ca, of_no_version, with_doubled_extension
 from tests.unit.signing.memory import Key, Memory
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -39,6 +42,8 @@ CA = (SECRETS, "release", "pullpass-ca")
 SEED = (SECRETS, "release", "pullpass-seed")
 LEAF = (SECRETS, "credentials", SIGNING_SECRET)
 TRUST = (CONFIG_MAPS, "release", "pullpass-trust")
+OTHER_CA = (SECRETS, "release", "pullpass-ca-other")
+OTHER_TRUST = (CONFIG_MAPS, "release", "pullpass-trust-other")
 
 
 def secret(data: dict[str, bytes], labels: dict[str, str] | None = None) -> dict[str, Any]:
@@ -220,9 +225,13 @@ async def test_a_ca_renewed_over_the_same_key_keeps_the_leaf() -> None:
     kube.put(CA, secret(files(renewed)))
     await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY)
     assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET)]
-    assert bundle(kube) == [renewed.certificate]
+    assert bundle(kube) == [renewed.certificate, given.certificate]
     assert pair_of(kube, LEAF).certificate == leaf.certificate
     assert issuer(kube) == renewed.certificate
+    kube.calls.clear()
+    await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY + trust.AFTERGLOW)
+    assert kube.calls == [("replace", "pullpass-trust")]
+    assert bundle(kube) == [renewed.certificate]
 
 
 async def test_what_an_older_version_made_is_completed() -> None:
@@ -266,7 +275,7 @@ async def test_each_step_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert said(caplog).count("run: pullpass keys switch-ca --registry default") == 1
     await reconcile(kube, SETTINGS, DEFAULT, NOW + GRACE)
-    assert "the old one leaves the bundle at 2027-03-15T13:00:00Z" in said(caplog)
+    assert "the last of the others leaves the bundle at 2027-03-15T13:00:00Z" in said(caplog)
 
 
 async def test_a_ca_that_ends_soon_is_said_whenever_a_leaf_is_renewed(caplog: pytest.LogCaptureFixture) -> None:
@@ -331,6 +340,8 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
         ({"tls.crt": b"hush", "tls.key": b"hush"}, "no readable PEM"),
         (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
         (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
+        ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "no readable PEM"),
+        (files(with_doubled_extension(NOW)), "extensions cannot be read"),
         ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
     ],
 )
@@ -351,6 +362,13 @@ async def test_a_ca_that_is_not_base64_is_said() -> None:
     kube.put(CA, secret({}) | {"data": {"tls.crt": "%%", "tls.key": ""}})
     with pytest.raises(KeySecretError, match=r"tls\.crt is not base64"):
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
+
+
+async def test_what_is_held_of_keys_does_not_show_them() -> None:
+    kube = await settled()
+    shown = repr(await load(kube, SETTINGS, DEFAULT, NOW))
+    assert kube.objects[CA]["data"]["tls.key"] not in shown
+    assert kube.objects[LEAF]["data"]["tls.key"] not in shown
 
 
 async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -416,10 +434,85 @@ async def test_two_registries_do_not_share_a_ca() -> None:
     kube = await settled()
     ca = pair_of(kube, CA)
     kube.put((SECRETS, "release", "pullpass-ca-other"), secret(files(given_ca(NOW, ca.key))))
-    with pytest.raises(KeySecretError, match="has the same key as Secret release/pullpass-ca of registry default"):
+    with pytest.raises(KeySecretError, match="has a key that registry default has, too"):
         await reconcile(kube, SETTINGS, OTHER, NOW)
     assert kube.calls == []
     await reconcile(kube, SETTINGS, DEFAULT, NOW)  # it was there first
+
+
+async def test_of_two_new_registries_with_one_key_the_later_gets_no_leaf() -> None:
+    kube, ca = Memory(), new_ca(NOW)
+    for key in (CA, OTHER_CA):
+        kube.put(key, secret(files(ca)))
+    with pytest.raises(KeySecretError, match="of registry other has a key that registry default has, too"):
+        await reconcile(kube, SETTINGS, OTHER, NOW)
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    assert OTHER_TRUST not in kube.objects
+
+
+async def test_a_registry_that_is_given_the_ca_of_a_later_one_keeps_off_and_that_one_goes_on() -> None:
+    kube = await settled()
+    await reconcile(kube, SETTINGS, OTHER, NOW)
+    before = copy.deepcopy(kube.objects[TRUST]), copy.deepcopy(kube.objects[LEAF])
+    theirs = pair_of(kube, OTHER_CA)
+    kube.put(CA, secret(files(theirs)))
+    for later in (DAY, GRACE + DAY, 61 * DAY):
+        with pytest.raises(KeySecretError, match="of registry default has a key that registry other has, too"):
+            await reconcile(kube, SETTINGS, DEFAULT, NOW + later)
+        await reconcile(kube, SETTINGS, OTHER, NOW + later)
+    assert (kube.objects[TRUST], kube.objects[LEAF]) == before
+    renewed = pair_of(kube, (SECRETS, "credentials", "pullpass-signing-other"))
+    assert renewed.not_before > NOW + 60 * DAY
+    renewed.certificate.verify_directly_issued_by(theirs.certificate)
+
+
+@pytest.mark.parametrize("registry", [DEFAULT, OTHER], ids=["earlier", "later"])
+async def test_a_ca_that_another_registry_had_is_not_taken_while_that_one_trusts_it(registry: Registry) -> None:
+    kube = await settled()
+    await reconcile(kube, SETTINGS, OTHER, NOW)
+    (mine, theirs), another = ((CA, OTHER_CA) if registry is DEFAULT else (OTHER_CA, CA)), new_ca(NOW)
+    had = pair_of(kube, theirs)
+    kube.put(theirs, secret(files(another)))
+    kube.put(mine, secret(files(had)))
+    with pytest.raises(KeySecretError, match=f"of registry {registry.name} has a key that registry"):
+        await reconcile(kube, SETTINGS, registry, NOW)
+
+
+SECURE = replace(SETTINGS, server_certificates=(ServerCertificate("tokens-tls", ("tokens.release.svc",)),))
+SERVER_CA = (SECRETS, "release", "pullpass-server-ca")
+
+
+async def test_the_server_ca_signs_no_access_tokens() -> None:
+    kube, ca = Memory(), new_ca(NOW)
+    for key in (CA, SERVER_CA):
+        kube.put(key, secret(files(ca)))
+    with pytest.raises(
+        KeySecretError, match="registry default has the key of the server CA, Secret release/pullpass-s"
+    ):
+        await reconcile(kube, SECURE, DEFAULT, NOW)
+    assert kube.calls == []
+    await reconcile(kube, SETTINGS, DEFAULT, NOW)  # nobody is vouched for with it
+
+
+async def test_a_ca_that_a_registry_trusts_vouches_for_no_server() -> None:
+    kube = Memory()
+    await reconcile(kube, SECURE, DEFAULT, NOW)
+    kube.calls.clear()
+    kube.put(SERVER_CA, secret(files(pair_of(kube, CA))))
+    with pytest.raises(KeySecretError, match="pullpass-server-ca has a key that registry default trusts"):
+        await serverkeys.reconcile(kube, SECURE, NOW)
+    assert kube.calls == []
+    await reconcile(kube, SECURE, DEFAULT, NOW + 61 * DAY)
+    assert pair_of(kube, LEAF).not_before > NOW + 60 * DAY
+
+
+async def test_the_end_of_a_ca_that_has_ended_is_a_metric_too() -> None:
+    kube, ended = Memory(), given_ca(NOW, new_key(), ends=NOW - DAY, begins=NOW - 9 * DAY)
+    kube.put(CA, secret(files(ended)))
+    metrics.CA_NOT_AFTER.clear()
+    with pytest.raises(KeySecretError, match="ended at"):
+        await reconcile(kube, SETTINGS, DEFAULT, NOW)
+    assert metric("ca_not_after_seconds") == ended.not_after.timestamp()
 
 
 async def test_a_broken_ca_of_one_registry_does_not_hold_up_another() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pullpass.signing import jwks
 from pullpass.signing.certificates import new_ca, new_leaf
+from tests.unit.signing.authorities import of_no_version
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 CA = new_ca(NOW)
@@ -87,6 +88,7 @@ ENTRY = jwks.jwk(LEAF.certificate)
         ('{"keys": 5}', 0),
         ('{"keys": [5, null, {}, {"x5c": []}, {"x5c": [5]}, {"x5c": ["%"]}, {"x5c": ["AAAA"]}]}', 0),
         (json.dumps({"keys": [{"x5c": None}, ENTRY]}), 1),
+        (json.dumps({"keys": [{"x5c": ["".join(of_no_version(NOW).decode().splitlines()[1:-1])]}, ENTRY]}), 1),
     ],
 )
 def test_entries_that_cannot_be_read_are_left_out(text: str, count: int) -> None:

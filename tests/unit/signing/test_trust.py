@@ -8,7 +8,7 @@ from cryptography import x509
 
 from pullpass.signing import jwks, trust
 from pullpass.signing.certificates import KeyPair, new_ca, new_key, new_leaf
-from tests.unit.signing.authorities import given_ca
+from tests.unit.signing.authorities import given_ca, of_no_version
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -107,7 +107,10 @@ def test_a_ca_that_is_wanted_again_stays() -> None:
     data = published([CA], [OLD], {}, NOW)
     data = published([OTHER], [OLD], data, NOW + DAY)
     data = published([CA, OTHER], [OLD], data, NOW + DAY + MINUTE)
-    assert [(one.since, one.until) for one in trust.authorities(data, NOW)] == [(NOW, None), (NOW + DAY, None)]
+    assert [(one.since, one.until) for one in trust.authorities(data, NOW + 2 * DAY)] == [
+        (NOW, None),
+        (NOW + DAY, None),
+    ]
 
 
 def test_what_is_distrusted_goes_at_once_with_its_keys() -> None:
@@ -118,13 +121,15 @@ def test_what_is_distrusted_goes_at_once_with_its_keys() -> None:
     assert leaves_of(data) == certificates_of(leaf)
 
 
-def test_a_ca_renewed_over_its_key_takes_the_place_of_the_old_certificate() -> None:
+def test_a_ca_renewed_over_its_key_is_trusted_beside_its_old_certificate_for_a_while() -> None:
     old = given_ca(NOW, new_key())
     leaf = new_leaf(old, NOW)
     renewed = given_ca(NOW, old.key, ends=NOW + 200 * DAY)
     data = published([renewed], [leaf], published([old], [leaf], {}, NOW), NOW + DAY)
-    assert bundle_of(data) == certificates_of(renewed)
-    assert leaves_of(data) == certificates_of(leaf)
+    assert bundle_of(data) == certificates_of(renewed, old)
+    over = published([renewed], [leaf], data, NOW + DAY + trust.AFTERGLOW)
+    assert bundle_of(over) == certificates_of(renewed)
+    assert leaves_of(over) == certificates_of(leaf)
 
 
 def test_a_ca_that_has_ended_does_not_stay() -> None:
@@ -148,7 +153,26 @@ def test_a_ca_without_readable_dates_counts_as_published_just_now(told: str) -> 
     assert trust.authorities(data, NOW + DAY) == (trust.Authority(CA.certificate, NOW + DAY),)
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_whatever_is_written_there_a_ca_that_nothing_wants_stays_no_longer() -> None:
+    data = published([CA], [OLD], {}, NOW)
+    told = {"sha256": trust.fingerprint(OTHER.certificate), "since": NOW.isoformat(), "until": "2036-01-01T00:00:00Z"}
+    data["ca.crt"] += OTHER.certificate_pem.decode()
+    data["authorities.json"] = json.dumps([*json.loads(data["authorities.json"]), told])
+    seen = published([CA], [OLD], data, NOW)
+    assert [one.until for one in trust.authorities(seen, NOW)] == [None, NOW + trust.AFTERGLOW]
+    assert bundle_of(published([CA], [OLD], seen, NOW + trust.AFTERGLOW)) == certificates_of(CA)
+
+
+def test_a_ca_is_not_published_in_the_future() -> None:
+    data = published([CA], [OLD], {}, NOW + 20 * DAY)
+    data = published([CA], [OLD], data, NOW)
+    assert [one.since for one in trust.authorities(data, NOW + DAY)] == [NOW]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", of_no_version(NOW).decode()],
+)
 def test_a_bundle_that_cannot_be_read_is_none(text: str) -> None:
     assert trust.authorities({"ca.crt": text}, NOW) == ()
 
