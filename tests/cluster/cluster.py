@@ -47,7 +47,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def trust(self, registry: str, ca: str) -> None:
-        """Have every node's container runtime trust this CA (PEM) for `host:port` and for where that sends it."""
+        """Have every node's container runtime trust this CA (PEM) for the registry of this URL and its token server."""
 
     @abstractmethod
     def kill_container(self, node: str, container: str) -> None:

@@ -86,7 +86,7 @@ class Release:
             form = ("-n", NAMESPACE, "--output", "jsonpath={.data.ca\\.crt}")
             ca = self.cluster.kubectl("get", "configmap", SERVER_TRUST, *form).stdout
             self.trust.write_text(ca)
-            self.cluster.trust(self.registry, ca)
+            self.cluster.trust(self.registry_url, ca)
         # Ready pods come before kube-proxy has led the NodePorts to them.
         for url in (self.realm.replace("/token", "/readyz"), f"{self.registry_url}/"):
             _await_answer(url, self.context)

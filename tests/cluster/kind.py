@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -41,7 +42,7 @@ class KindCluster(Cluster):
         _kind("load", "image-archive", str(archive), "--name", self.name)
 
     def trust(self, registry: str, ca: str) -> None:
-        place = Path("/etc/containerd/certs.d") / registry
+        place = Path("/etc/containerd/certs.d") / urlsplit(registry).netloc
         files = {"ca.crt": ca, "hosts.toml": trusting(registry, place / "ca.crt")}
         for node in self.nodes:
             _on_node(node, "mkdir", "-p", str(place))

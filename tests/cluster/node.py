@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -88,8 +89,8 @@ class Node:
             raise RuntimeError(f"{archive.name}: {done.stderr}")
 
     def trust(self, registry: str, ca: str) -> None:
-        """Have containerd trust this CA (PEM) for `host:port` and for where that sends it; it looks at every pull."""
-        place = self._directory / "certs.d" / registry
+        """Have containerd trust this CA (PEM) for the registry of this URL and where it sends it, from now on."""
+        place = self._directory / "certs.d" / urlsplit(registry).netloc
         place.mkdir(parents=True, exist_ok=True)
         (place / "ca.crt").write_text(ca)
         (place / "hosts.toml").write_text(trusting(registry, place / "ca.crt"))
@@ -155,9 +156,9 @@ config_path = "{directory}/certs.d"
 
 
 def trusting(registry: str, ca: Path) -> str:
-    """containerd's `hosts.toml` for a registry whose certificate is of this CA."""
+    """containerd's `hosts.toml` for the registry of this URL: its certificate, or its token server's, is of this CA."""
     # containerd 1.6 wants a table for the host, although it is the server's own.
-    return f'server = "https://{registry}"\n\n[host."https://{registry}"]\n  ca = "{ca}"\n'
+    return f'server = "{registry}"\n\n[host."{registry}"]\n  ca = "{ca}"\n'
 
 
 def kubelet_config(directory: Path, pki: Path, name: str, cgroup_root: str) -> str:

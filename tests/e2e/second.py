@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.cluster import images, toolchain
-from tests.cluster.install import NAMESPACE, REGISTRY, Release
+from tests.cluster.install import NAMESPACE, Release
 
 NAME = "second"
 NODE_PORT = 30600
@@ -25,7 +25,7 @@ def objects(release: Release) -> list[dict[str, Any]]:
     config = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": "/var/lib/registry"}},
-        "http": {"addr": ":5000", "tls": {"certificate": "/etc/tls/tls.crt", "key": "/etc/tls/tls.key"}},
+        "http": {"addr": ":5000"},
         "auth": {
             "token": {
                 "realm": release.realm,
@@ -38,8 +38,6 @@ def objects(release: Release) -> list[dict[str, Any]]:
     labels, meta = {"app": NAME}, {"name": NAME, "namespace": NAMESPACE}
     volumes: dict[str, tuple[str, dict[str, Any]]] = {
         "config": ("/etc/distribution", {"configMap": {"name": NAME}}),
-        # Both registries are called localhost, so one certificate serves for both.
-        "tls": ("/etc/tls", {"secret": {"secretName": f"{REGISTRY}-tls"}}),
         "trust": ("/etc/pullpass", {"configMap": {"name": TRUST}}),
         "storage": ("/var/lib/registry", {"emptyDir": {}}),
     }
@@ -49,7 +47,7 @@ def objects(release: Release) -> list[dict[str, Any]]:
         "imagePullPolicy": "Never",
         "args": ["serve", "/etc/distribution/config.yml"],
         "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}],
-        "readinessProbe": {"httpGet": {"path": "/", "port": 5000, "scheme": "HTTPS"}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/", "port": 5000}, "periodSeconds": 1},
         "volumeMounts": [{"name": name, "mountPath": path} for name, (path, _) in volumes.items()],
     }
     pod = {
@@ -89,11 +87,12 @@ def running(release: Release) -> Iterator[str]:
     """Runs it while the context lasts; gives the address at which programs of this machine reach it."""
     kubectl = release.cluster.kubectl
     made = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects(release)})
-    assert release.trust is not None
-    release.cluster.trust(HOST, release.trust.read_text())
     kubectl("apply", "-f", "-", input=made)
     try:
         kubectl("rollout", "status", f"deployment/{NAME}", "-n", NAMESPACE, "--timeout=120s")
+        if release.trust is not None:
+            # It has no TLS itself, and sends clients to the token server, which has.
+            release.cluster.trust(f"http://{HOST}", release.trust.read_text())
         with _forwarded(release) as address:
             yield address
     finally:

@@ -27,7 +27,7 @@ def address(release: Release, publisher: Tenant, tmp_path_factory: pytest.TempPa
         publisher.token("second", "second")
         publisher.ready("second")
         directory = tmp_path_factory.mktemp("second")
-        skopeo = Skopeo(address, publisher.credentials("second-pull", second.HOST), directory, release.trust)
+        skopeo = Skopeo(address, publisher.credentials("second-pull", second.HOST), directory)
         skopeo.login()
         skopeo.push(Content.of_archive(images.hello("1"), directory / "hello"), IMAGE)
         yield address
@@ -70,8 +70,8 @@ def test_an_access_token_for_one_opens_nothing_at_the_other(
     mine = here.login(own, PULL)
     theirs = there.login(others, PULL, service=second.SERVICE)
     assert pull_status(release, published, mine.token) == 200
-    assert pull_status(release, IMAGE, theirs.token, registry=address) == 200
-    assert pull_status(release, IMAGE, mine.token, registry=address) == 401
+    assert pull_status(release, IMAGE, theirs.token, at=f"http://{address}") == 200
+    assert pull_status(release, IMAGE, mine.token, at=f"http://{address}") == 401
     assert pull_status(release, published, theirs.token) == 401
 
     assert here.login(own, PULL, service=second.SERVICE).status == 401

@@ -64,13 +64,11 @@ def login(release: Release, credentials: Credentials, *scopes: str, service: str
         time.sleep(0.1)
 
 
-def pull_status(release: Release, image: str, access_token: str, *, registry: str = "") -> int:
-    """What a registry, by default the release's, answers to a pull of `repository:tag` with this access token."""
+def pull_status(release: Release, image: str, access_token: str, *, at: str = "") -> int:
+    """What the release's registry, or the one at this URL, answers to a pull of `repository:tag` with this token."""
     name, _, tag = image.partition(":")
     headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/vnd.oci.image.manifest.v1+json"}
-    request = urllib.request.Request(
-        f"https://{registry or release.registry}/v2/{name}/manifests/{tag}", headers=headers
-    )
+    request = urllib.request.Request(f"{at or release.registry_url}/v2/{name}/manifests/{tag}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10, context=release.context) as answer:
             return int(answer.status)
