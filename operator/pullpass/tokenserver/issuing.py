@@ -12,7 +12,7 @@ from pullpass.signing.tokens import Signer, access_claims, new_token_id
 from pullpass.tokenserver.errors import UnavailableError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Issued:
     """An access token and the answer around it."""
 
@@ -23,13 +23,17 @@ class Issued:
     """When it ends."""
     _opening: bytes = field(repr=False)
     """The answer up to the value of `expires_in`."""
+    _written: tuple[int, bytes] = field(default=(-1, b""), repr=False)
+    """The last second that it was asked for, and the answer then: many ask in the same one."""
 
     def body(self, second: int) -> bytes:
         """The answer in that second. `expires_in` is what is left of the token by then: some clients count it from
         `issued_at`, as the registry token specification says, others from the answer, as RFC 6749 says, and none may
         come to a later end than the token's.
         """
-        return b"%b%d}" % (self._opening, max(self.ends - second, 1))
+        if self._written[0] != second:
+            self._written = second, b"%b%d}" % (self._opening, max(self.ends - second, 1))
+        return self._written[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ that there would not be without this, and what is written about others ends no r
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import is_
@@ -51,7 +50,7 @@ class Reuse:
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
-        self._key = secrets.token_bytes(32)
+        self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._decisions: OrderedDict[bytes, Decision] = OrderedDict()
         self.count = 0
         """Requests that got a token which was issued before, since start."""
@@ -59,11 +58,12 @@ class Reuse:
     def __len__(self) -> int:
         return len(self._decisions)
 
-    def key(self, parts: Iterable[str]) -> bytes:
+    def key(self, parts: tuple[str, ...]) -> bytes:
         """Stands for a request with its credentials, and tells nothing of them."""
-        # Lengths go in too, so that no two requests run together to the same text.
-        text = "".join([f"{len(part)}:{part}" for part in parts])
-        return blake2b(text.encode(errors="surrogatepass"), key=self._key, digest_size=32).digest()
+        keyed = self._keyed.copy()
+        # As Python writes it, no two requests come to the same text, and every text can be encoded.
+        keyed.update(repr(parts).encode())
+        return keyed.digest()
 
     def find(self, key: bytes, second: int) -> Decision | None:
         """The decision about the same request, if it would be the same in this second."""

@@ -49,7 +49,8 @@ BODY_BYTES = 32 * 1024
 BODY_SECONDS = 10
 REFUSALS = 500
 """Refusals sent in a second; as many may come in a burst, further ones wait."""
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"}
+"""Of each answer (RFC 6749, 5.1)."""
 
 
 def _now() -> datetime:
@@ -142,7 +143,7 @@ class TokenServer:
             registry = decision.granted.registry
             self.audit.granted(decision.granted, raw.remote, raw.client)
             outcome, body = decision.outcome, decision.issued.body(second)
-            response = web.Response(body=body, content_type="application/json", headers=NO_STORE)
+            response = web.Response(body=body, headers=HEADERS)
         except TokenRequestError as error:
             self._note(http, registry, asked, error)
             outcome, response = error.outcome, _refuse(error, oauth=oauth)
@@ -281,8 +282,7 @@ def _refuse(error: TokenRequestError, *, oauth: bool) -> web.Response:
     return web.Response(
         body=error.body(oauth=oauth),
         status=error.status,
-        content_type="application/json",
-        headers=NO_STORE | error.headers(),
+        headers={**HEADERS, **error.headers()},
     )
 
 
