@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import logging
+from typing import Any
 
 import pytest
 
@@ -229,6 +230,37 @@ async def test_pipelined_requests_are_answered_in_their_order(served: Served) ->
         assert answer.status == 200
         access = json_of(answer.json["access_token"])["access"]
         assert access == [{"type": "repository", "name": f"samples/a{number}", "actions": ["pull"]}]
+
+
+async def test_others_have_their_turn_between_pipelined_requests(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing that a request needs is waited for."""
+    finish, loop = connections.Connection.finish_response, asyncio.get_running_loop()
+    turns, ahead, without_a_turn = 0, 0, 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    async def finish_and_compare(connection: connections.Connection, *answer: Any) -> Any:
+        nonlocal ahead, without_a_turn
+        asked, before = len(connection._messages), turns
+        done = await finish(connection, *answer)
+        ahead += asked > 0
+        without_a_turn += asked > 0 and turns == before
+        return done
+
+    monkeypatch.setattr(connections.Connection, "finish_response", finish_and_compare)
+    turn()
+    wire = await served.connect()
+    await wire.send(b"GET /healthz HTTP/1.1\r\nHost: tokens\r\n\r\n" * 400)
+    assert await served.login() == 200
+    for _ in range(400):
+        assert (await wire.answer()).status == 200
+    assert ahead > 100
+    assert without_a_turn == 0
 
 
 async def test_who_sends_ever_more_requests_and_takes_no_answer_is_not_read_for_ever(served: Served) -> None:
