@@ -46,7 +46,8 @@ VAIN_SECONDS = 0.1
 STUCK_SECONDS = 30
 """Without a byte from the client; every request is answered long before, so the client does not take the answer."""
 LINGER_SECONDS = 2
-"""From an answer that came before the end of a body to the end of the connection: so that the client reads it."""
+"""From an answer that came before the end of a body to the end of the connection: so that the client reads it. Then, and
+after whatever else ends a connection, for what was sent to go out: who does not take it is not waited for."""
 LINE_BYTES = 16 * 1024
 """Longest request line: 32 scopes of ordinary length."""
 FIELD_BYTES = 8 * 1024
@@ -138,7 +139,7 @@ class Connections:
 class Connection(web.RequestHandler, Above):
     """One connection."""
 
-    __slots__ = ("_ahead", "_below", "_connections", "_deadline", "_network", "heard", "holds", "sender")
+    __slots__ = ("_ahead", "_below", "_connections", "_deadline", "_ending", "_network", "heard", "holds", "sender")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -157,6 +158,7 @@ class Connection(web.RequestHandler, Above):
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
         self._network: asyncio.Transport | None = None
+        self._ending = False
         self._ahead = 0
         self._below = 0
         self.holds = connections.each
@@ -184,6 +186,14 @@ class Connection(web.RequestHandler, Above):
         self._connections.failed_handshakes += 1
         log.debug("TLS with %s: %s", self.sender, error.reason)
         return _plain(InvalidRequestError("this port speaks HTTPS, and the request came without"))
+
+    def ending(self) -> None:
+        """The connection is closed once what was sent has gone out, and after a while in any case."""
+        if not self._ending and self._network is not None:
+            self._ending = True
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self._loop.call_later(LINGER_SECONDS, self._network.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection is open for HTTP."""
@@ -214,6 +224,16 @@ class Connection(web.RequestHandler, Above):
                 self.transport.write(_plain(HeadersTooLargeError("the headers of a token request are never so long")))
             self.drop("oversized")
         self._connections.make_room()
+
+    async def start(self) -> None:
+        """Answers one request after the other, until the connection is to be closed."""
+        await super().start()
+        self.ending()
+
+    def force_close(self) -> None:
+        """Closes the connection, whatever is under way."""
+        super().force_close()
+        self.ending()
 
     def handle_error(
         self,
@@ -254,6 +274,7 @@ class Connection(web.RequestHandler, Above):
         request = self._current_request
         return (
             self._shakes_hands()
+            or self._ending
             or self._waits_for_request()
             or (request is not None and not request.content.is_eof())
             or now - self.heard > STUCK_SECONDS
@@ -271,13 +292,13 @@ class Connection(web.RequestHandler, Above):
         return self._waiter is not None and not self._waiter.done()
 
     def drop(self, why: str) -> None:
-        """Closes the connection, whatever is under way."""
-        self._connections.forget(self)
-        self._connections.closed[why] += 1
+        """Closes the connection, at once or when the client has read what was sent. It counts until then."""
+        if not self._ending:
+            self._connections.closed[why] += 1
         at_once = why == "crowded" or self._shakes_hands()
         self.force_close()
         if self._network is not None and at_once:
-            # What the client does not read would hold up an orderly end.
+            self._connections.forget(self)
             self._network.abort()
 
     def _expect_first_request(self) -> None:

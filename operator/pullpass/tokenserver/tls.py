@@ -54,6 +54,9 @@ class Above(asyncio.Protocol):
     def may_hold(self, bytes_: int) -> None:
         """So much may be held here, beyond what an idle connection holds, until another word on it."""
 
+    def ending(self) -> None:
+        """Nothing is read or written any more, and what was written goes out; `abort` need not wait for that."""
+
     def handshake_failed(self, error: ssl.SSLError) -> bytes:
         """Client and server do not come together, and the connection ends; with this in clear, if there is anything."""
         return b""
@@ -156,6 +159,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._send()
         if self._below is not None:
             self._below.close()
+        self._above.ending()
 
     def abort(self) -> None:
         """Closes at once."""
@@ -236,6 +240,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             if in_clear and error.reason == "HTTP_REQUEST":
                 self._below.write(in_clear)
             self._below.close()
+        self._above.ending()
 
 
 def _pieces(data: bytes | bytearray | memoryview) -> Iterator[memoryview]:

@@ -213,6 +213,28 @@ async def test_headers_without_an_end_are_cut_off(served: Served) -> None:
     await wire.closed()
 
 
+BROAD_HEAD = b"GET /token HTTP/1.1\r\n" + b"".join(b"X%d: %s\r\n" % (n, b"a" * 4000) for n in range(20))
+LAST_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: tokens\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("last", [BROAD_HEAD, LAST_REQUEST, b"no HTTP at all\r\n\r\n"])
+async def test_who_does_not_take_its_answers_does_not_keep_a_connection_that_is_to_end(
+    monkeypatch: pytest.MonkeyPatch, last: bytes
+) -> None:
+    """It counts as long as it is open, and that is not long."""
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            transport = await served.clog(client)
+            await asyncio.get_running_loop().sock_sendall(client, last)
+            while not transport.is_closing():
+                await asyncio.sleep(0.001)
+            assert len(served.connections) == 1
+            await settle(served, 0)
+            assert served.connections.held == 0
+            assert transport.get_write_buffer_size() == 0
+
+
 async def test_a_compressed_body_is_not_unpacked(served: Served) -> None:
     body = gzip.compress(b"a" * 10_000_000)
     head = f"POST /token HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
