@@ -46,8 +46,8 @@ VAIN_SECONDS = 0.1
 STUCK_SECONDS = 30
 """Without a byte from the client; every request is answered long before, so the client does not take the answer."""
 LINGER_SECONDS = 2
-"""From an answer that came before the end of a body to the end of the connection: so that the client reads it. Then, and
-after whatever else ends a connection, for what was sent to go out: who does not take it is not waited for."""
+"""From an answer that came before the end of a body to the end of the connection, so that the client reads it. And from
+there, or whatever else ends a connection, for what was sent to go out: who does not take it is not waited for."""
 LINE_BYTES = 16 * 1024
 """Longest request line: 32 scopes of ordinary length."""
 FIELD_BYTES = 8 * 1024

@@ -218,6 +218,9 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLWantReadError:
             # Now and then there is something to say to what came, an alert for example.
             self._send()
+            if self._tls.version() is None:
+                # OpenSSL refuses another handshake only once the message that begins it is complete.
+                raise ssl.SSLError("a part of a handshake message after the handshake") from None
 
     def _send(self) -> None:
         if self._outgoing.pending and self._below is not None:

@@ -227,7 +227,7 @@ async def test_who_does_not_take_its_answers_does_not_keep_a_connection_that_is_
         with served.connect_deaf() as client:
             transport = await served.clog(client)
             await asyncio.get_running_loop().sock_sendall(client, last)
-            while not transport.is_closing():
+            while not transport.is_closing():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             assert len(served.connections) == 1
             await settle(served, 0)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pullpass.tokenserver import tls
-from pullpass.tokenserver.tls import server_context
 from tests.certificates import Mount
 from tests.unit.tokenserver.tls_pair import Pair
 
@@ -211,11 +210,6 @@ def test_no_session_is_kept_to_be_resumed(mount: Mount, version: ssl.TLSVersion)
     assert pair.http.told[-1] == "made"
     session = pair.client.session
     assert session is None or not session.has_ticket
-
-
-def test_nobody_begins_a_second_handshake(mount: Mount) -> None:
-    context = server_context(mount.directory / "tls.crt", mount.directory / "tls.key")
-    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_http_finds_out_what_it_asks(pair: Pair) -> None:
