@@ -117,7 +117,8 @@ class _State(Collector):
         )
         closed = CounterMetricFamily(
             f"{PREFIX}connections_closed",
-            "Connections closed to make room, because no request came, or because of their headers' length",
+            "Connections closed to make room, because no request came, because of their headers' length, "
+            "or because their client did not take the answers",
             labels=["reason"],
         )
         for reason, count in connections.closed.items():

@@ -170,15 +170,16 @@ class Served:
         client.setblocking(False)
         return client
 
-    async def clog(self, client: socket.socket) -> asyncio.Transport:
-        """Has answers sent to a client that reads none, until some of them wait in the server; over what they wait."""
+    async def clog(self, client: socket.socket, bytes_: int = 16 * 1024) -> asyncio.Transport:
+        """Has answers sent to a client that reads none, until that much of them waits in the server; over
+        what it waits."""
         loop = asyncio.get_running_loop()
         while not len(self.connections):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         [connection] = self.connections._open
         transport = connection._network
         assert transport is not None
-        while transport.get_write_buffer_size() < 16 * 1024:
+        while transport.get_write_buffer_size() < bytes_:
             await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n")
             await asyncio.sleep(0.002)
         return transport

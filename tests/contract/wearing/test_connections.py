@@ -217,6 +217,39 @@ BROAD_HEAD = b"GET /token HTTP/1.1\r\n" + b"".join(b"X%d: %s\r\n" % (n, b"a" * 4
 LAST_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: tokens\r\nConnection: close\r\n\r\n"
 
 
+async def test_answers_that_are_not_taken_count_and_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.2)
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            transport = await served.clog(client, 65 * 1024)
+            assert served.connections.held > 64 * 1024
+            await settle(served, 0)
+            assert served.connections.closed["stuck"] == 1
+            assert served.connections.held == 0
+            assert transport.get_write_buffer_size() == 0
+
+
+async def test_who_takes_its_answers_late_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.5)
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            transport = await served.clog(client, 65 * 1024)
+            while transport.get_write_buffer_size():
+                await asyncio.get_running_loop().sock_recv(client, 65536)
+            assert served.connections.held == served.connections.each
+            await asyncio.sleep(0.6)
+            assert len(served.connections) == 1
+
+
+async def test_when_there_are_too_many_connections_who_takes_no_answers_goes() -> None:
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            await served.clog(client, 65 * 1024)
+            served.connections.most = 4
+            assert await served.login() == 200
+            assert served.connections.closed["crowded"] == 1
+
+
 @pytest.mark.parametrize("last", [BROAD_HEAD, LAST_REQUEST, b"no HTTP at all\r\n\r\n"])
 async def test_who_does_not_take_its_answers_does_not_keep_a_connection_that_is_to_end(
     monkeypatch: pytest.MonkeyPatch, last: bytes
