@@ -100,9 +100,11 @@ class Connections:
             self.refused += 1
             return _Refusal(told=self.certificate is None)
         connection = Connection(server, self)
+        # Before it counts: what cannot be made is never closed.
+        protocol = connection if self.certificate is None else TlsConnection(self.certificate.context, connection)
         self._open.add(connection)
         self.held += connection.holds
-        return connection if self.certificate is None else TlsConnection(self.certificate.context, connection)
+        return protocol
 
     def forget(self, connection: "Connection") -> None:
         """The connection is closed."""

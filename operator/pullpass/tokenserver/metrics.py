@@ -67,7 +67,9 @@ class _State(Collector):
         parts = self._parts
         yield CounterMetricFamily(f"{PREFIX}bcrypt_checks", "bcrypt checks begun", value=parts.checks.count)
         yield CounterMetricFamily(
-            f"{PREFIX}cache_hits", "Logins answered without a bcrypt check", value=parts.authenticator.hits
+            f"{PREFIX}cache_hits",
+            "Logins whose password was checked before and is remembered; reused access tokens are apart",
+            value=parts.authenticator.hits,
         )
         yield CounterMetricFamily(
             f"{PREFIX}reused_access_tokens",

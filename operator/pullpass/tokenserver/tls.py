@@ -208,6 +208,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._send()
         self._above.may_hold(0)
         self._above.connection_made(self)
+        if self._choked:
+            self._above.pause_writing()
         return True
 
     def _decrypt(self, plain: list[bytes]) -> None:

@@ -92,6 +92,18 @@ def test_who_does_not_take_what_it_was_sent_is_read_no_further(pair: Pair) -> No
     assert (pair.network.reads, pair.http.told[-1]) == (True, "resume")
 
 
+def test_http_hears_of_what_is_not_taken_once_it_has_begun(mount: Mount) -> None:
+    taken, untaken = Pair(mount), Pair(mount)
+    taken.server.pause_writing()
+    taken.server.resume_writing()
+    taken.shake_hands()
+    untaken.server.pause_writing()
+    untaken.shake_hands()
+    untaken.server.resume_writing()
+    assert taken.http.told == ["accepted", "made"]
+    assert untaken.http.told == ["accepted", "made", "pause", "resume"]
+
+
 def test_http_that_wants_no_more_is_not_overruled(pair: Pair) -> None:
     pair.server.pause_reading()
     assert not pair.network.reads
