@@ -31,6 +31,10 @@ REFUSALS = 200
 REFUSALS_OF_SENDER = 20
 CLIENT_LENGTH = 128
 """Characters of a User-Agent."""
+REFUSED_SCOPES_LENGTH = 1024
+"""Characters of what was asked for in a refusal: anybody can ask for 16 KiB."""
+GRANTED_SCOPES_LENGTH = 4096
+"""Characters of what was asked for, and of what was granted."""
 
 _USER = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9.-]{1,253}")
 """What a user name of ours looks like. Anything else is not written: people type passwords into the wrong field."""
@@ -82,8 +86,12 @@ class Audit:
         self._put_together()
         if len(self._granted) >= GRANTED:
             self._flush_granted()
-        content = self._line("granted", granted.registry, granted.user, remote, client, granted.asked)
-        content |= {"granted": granted.granted, "password": granted.password, "jti": granted.token_id}
+        content = self._line("granted", granted.registry, granted.user, remote, client)
+        content |= {
+            "asked": _scopes(granted.asked, GRANTED_SCOPES_LENGTH),
+            "granted": _cut(granted.granted, GRANTED_SCOPES_LENGTH),
+        }
+        content |= {"password": granted.password, "jti": granted.token_id}
         line = self._granted[key] = _Line(json.dumps(content))
         log.info(line.text)
 
@@ -109,7 +117,8 @@ class Audit:
         self._written += 1
         self._refused[remote] += 1
         shown = user if user is not None and _USER.fullmatch(user) else None
-        line = self._line("refused", registry, shown, remote, client[:CLIENT_LENGTH], asked)
+        line = self._line("refused", registry, shown, remote, client[:CLIENT_LENGTH])
+        line |= {"asked": _scopes(asked, REFUSED_SCOPES_LENGTH)}
         reason = error.reason if isinstance(error, UnauthenticatedError) else str(error)
         log.info(json.dumps(line | {"password": password, "outcome": error.outcome, "reason": reason}))
 
@@ -120,7 +129,6 @@ class Audit:
         user: str | None,
         remote: str,
         client: str,
-        asked: Iterable[Scope],
     ) -> dict[str, Any]:
         return {
             "decision": decision,
@@ -129,7 +137,6 @@ class Audit:
             "client": client,
             "registry": registry.name if registry is not None else None,
             "service": registry.service if registry is not None else None,
-            "asked": " ".join(map(str, asked)),
         }
 
     def _put_together(self) -> None:
@@ -153,3 +160,11 @@ class Audit:
             if line.again:
                 log.info('%s, "repeated": %d}', line.text.removesuffix("}"), line.again)
         self._granted.clear()
+
+
+def _scopes(scopes: Iterable[Scope], most: int) -> str:
+    return _cut(" ".join(map(str, scopes)), most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

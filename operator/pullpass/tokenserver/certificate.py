@@ -41,7 +41,10 @@ class ServerCertificate:
         """Looks for a new certificate, for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                log.exception("looking for a new certificate failed; the last one is served on")
 
     def look(self) -> None:
         """Loads what is there if it is new. What cannot be used is said in the log, once, and the last one stays."""
@@ -72,15 +75,16 @@ class ServerCertificate:
         try:
             pair = load_pair(content.certificate, content.key)
             # OpenSSL reads the files once more, and takes no key that does not belong to the certificate.
-            self._context = server_context(content.files / CERTIFICATE, content.files / KEY)
-        except (CertificateError, ssl.SSLError, OSError) as error:
+            context = server_context(content.files / CERTIFICATE, content.files / KEY)
+            names = ", ".join(subject_names(pair.certificate)) or "no name"
+        except (CertificateError, ssl.SSLError, OSError, ValueError) as error:
             raise CertificateError(
                 f"the certificate in {self._directory} cannot be used: {error}; "
                 "correct the Secret that is mounted there"
             ) from None
+        self._context = context
         self.not_after = pair.not_after
         """When the certificate ends."""
-        names = ", ".join(subject_names(pair.certificate)) or "no name"
         log.info("serving a certificate for %s until %s", names, self.not_after.isoformat())
 
 

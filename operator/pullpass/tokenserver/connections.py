@@ -10,6 +10,7 @@ import logging
 import resource
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -44,9 +45,10 @@ a request that meets the closing of its connection fails."""
 VAIN_SECONDS = 0.1
 """From a search that closed everything it could to the next one."""
 STUCK_SECONDS = 30
-"""Without a byte from the client; every request is answered long before, so the client does not take the answer."""
+"""For which a client may leave more answers than fit in the network untaken, before its connection is closed."""
 LINGER_SECONDS = 2
-"""From an answer that came before the end of a body to the end of the connection: so that the client reads it."""
+"""From an answer that came before the end of a body to the end of the connection, so that the client reads it. And from
+there, or whatever else ends a connection, for what was sent to go out: who does not take it is not waited for."""
 LINE_BYTES = 16 * 1024
 """Longest request line: 32 scopes of ordinary length."""
 FIELD_BYTES = 8 * 1024
@@ -65,9 +67,9 @@ class Connections:
         """What is served with, None for plain HTTP."""
         self.each = IDLE_BYTES + (TLS_BYTES if certificate else 0)
         """Bytes that a connection holds over which little comes."""
-        self.closed: Counter[str] = Counter(crowded=0, silent=0, oversized=0)
-        """Connections that we closed since start: to make room, because no request came in time, or because of the
-        length of its headers."""
+        self.closed: Counter[str] = Counter(crowded=0, silent=0, oversized=0, stuck=0)
+        """Connections that we closed since start: to make room, because no request came in time, because of the length
+        of its headers, or because the client did not take the answers."""
         self.refused = 0
         """Connections that found no room since start."""
         self.unreadable = 0
@@ -98,9 +100,11 @@ class Connections:
             self.refused += 1
             return _Refusal(told=self.certificate is None)
         connection = Connection(server, self)
+        # Before it counts: what cannot be made is never closed.
+        protocol = connection if self.certificate is None else TlsConnection(self.certificate.context, connection)
         self._open.add(connection)
         self.held += connection.holds
-        return connection if self.certificate is None else TlsConnection(self.certificate.context, connection)
+        return protocol
 
     def forget(self, connection: "Connection") -> None:
         """The connection is closed."""
@@ -126,7 +130,7 @@ class Connections:
         of_sender: Counter[str] = Counter()
         for connection in self._open:
             of_sender[connection.sender] += connection.holds
-        waiting = [connection for connection in self._open if connection.waits_for_client(now)]
+        waiting = [connection for connection in self._open if connection.waits_for_client()]
         waiting.sort(key=lambda connection: (-of_sender[connection.sender], connection.heard))
         for connection in waiting:
             connection.drop("crowded")
@@ -138,7 +142,18 @@ class Connections:
 class Connection(web.RequestHandler, Above):
     """One connection."""
 
-    __slots__ = ("_ahead", "_below", "_connections", "_deadline", "_network", "heard", "holds", "sender")
+    __slots__ = (
+        "_ahead",
+        "_below",
+        "_connections",
+        "_deadline",
+        "_ending",
+        "_network",
+        "_unsent",
+        "heard",
+        "holds",
+        "sender",
+    )
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -157,8 +172,10 @@ class Connection(web.RequestHandler, Above):
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
         self._network: asyncio.Transport | None = None
+        self._ending = False
         self._ahead = 0
         self._below = 0
+        self._unsent = 0
         self.holds = connections.each
         """Bytes that it holds, or may hold."""
         self.heard = self._loop.time()
@@ -171,7 +188,7 @@ class Connection(web.RequestHandler, Above):
         self._network = transport
         peer: Any = transport.get_extra_info("peername")
         self.sender = network(str(peer[0])) if isinstance(peer, tuple) else ""
-        self._deadline = self._loop.call_later(FIRST_REQUEST_SECONDS, self._expect_first_request)
+        self._set_deadline(FIRST_REQUEST_SECONDS, self._expect_first_request)
 
     def may_hold(self, bytes_: int) -> None:
         """TLS may hold so much more of what is not complete."""
@@ -184,6 +201,20 @@ class Connection(web.RequestHandler, Above):
         self._connections.failed_handshakes += 1
         log.debug("TLS with %s: %s", self.sender, error.reason)
         return _plain(InvalidRequestError("this port speaks HTTPS, and the request came without"))
+
+    def ending(self) -> None:
+        """The connection is closed once what was sent has gone out, and after a while in any case."""
+        if self._network is not None:
+            self._set_deadline(LINGER_SECONDS, self._network.abort)
+            self._ending = True
+
+    def _set_deadline(self, seconds: float, act: Callable[[], object]) -> None:
+        """There is one at a time, and none that takes the place of the last one."""
+        if self._ending:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, act)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection is open for HTTP."""
@@ -215,6 +246,33 @@ class Connection(web.RequestHandler, Above):
             self.drop("oversized")
         self._connections.make_room()
 
+    def pause_writing(self) -> None:
+        """The client does not take its answers; the one on the way is the last until it does."""
+        super().pause_writing()
+        assert self._network is not None
+        self._unsent = self._network.get_write_buffer_size()
+        self._count()
+        self._set_deadline(STUCK_SECONDS, partial(self.drop, "stuck"))
+        self._connections.make_room()
+
+    def resume_writing(self) -> None:
+        """It does."""
+        super().resume_writing()
+        self._unsent = 0
+        self._count()
+        if self._deadline is not None and not self._ending:
+            self._deadline.cancel()
+
+    async def start(self) -> None:
+        """Answers one request after the other, until the connection is to be closed."""
+        await super().start()
+        self.ending()
+
+    def force_close(self) -> None:
+        """Closes the connection, whatever is under way."""
+        super().force_close()
+        self.ending()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -236,24 +294,33 @@ class Connection(web.RequestHandler, Above):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Sends an answer. To a request that no route is for, `OPTIONS *` for one, aiohttp has one of its own."""
+        """Sends an answer, and lets others have their turn before the next one that was asked for ahead: from
+        Python 3.12 on, aiohttp answers all of these in one turn of the event loop.
+
+        To a request that no route is for, `OPTIONS *` for one, aiohttp has an answer of its own.
+        """
         if isinstance(resp, web.HTTPException):
             body = NoSuchPageError("this server issues tokens, and has nothing else").body(oauth=False)
             resp = web.Response(body=body, status=NoSuchPageError.status, content_type="application/json")
-        return await super().finish_response(request, resp, start_time)
+        sent = await super().finish_response(request, resp, start_time)
+        if self._messages:
+            await asyncio.sleep(0)
+        return sent
 
-    def waits_for_client(self, now: float) -> bool:
+    def waits_for_client(self) -> bool:
         """Whether the next thing to happen here is the client's: a request, the rest of one, or reading the answer."""
         request = self._current_request
         return (
             self._shakes_hands()
+            or self._ending
+            or self._paused
             or self._waits_for_request()
             or (request is not None and not request.content.is_eof())
-            or now - self.heard > STUCK_SECONDS
         )
 
     def _count(self) -> None:
-        bytes_ = self._connections.each - IDLE_BYTES + self._below + max(IDLE_BYTES, min(self._ahead, AHEAD_BYTES))
+        beside = self._connections.each - IDLE_BYTES + self._below + self._unsent
+        bytes_ = beside + max(IDLE_BYTES, min(self._ahead, AHEAD_BYTES))
         self._connections.count(self, bytes_)
 
     def _shakes_hands(self) -> bool:
@@ -264,17 +331,16 @@ class Connection(web.RequestHandler, Above):
         return self._waiter is not None and not self._waiter.done()
 
     def drop(self, why: str) -> None:
-        """Closes the connection, whatever is under way."""
-        self._connections.forget(self)
-        self._connections.closed[why] += 1
-        at_once = why == "crowded" or self._shakes_hands()
+        """Closes the connection, at once or when the client has read what was sent. It counts until then."""
+        if not self._ending:
+            self._connections.closed[why] += 1
+        at_once = why in ("crowded", "stuck") or self._shakes_hands()
         self.force_close()
         if self._network is not None and at_once:
-            # What the client does not read would hold up an orderly end.
+            self._connections.forget(self)
             self._network.abort()
 
     def _expect_first_request(self) -> None:
-        self._deadline = None
         if self._request_count == 0:
             self.drop("silent")
 

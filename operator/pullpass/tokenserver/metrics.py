@@ -26,6 +26,9 @@ OUTCOMES = ("granted", "reduced", "unauthorized", "limited", "invalid", "unavail
 """`reduced`: a token was issued with less than was asked for, or nothing."""
 NO_REGISTRY = "-"
 """In place of a registry's name: the request does not say which, or cannot be read."""
+KEPT_SECONDS = 1.0
+"""How long the text is shown that was made for one scrape: whoever reaches the port may ask for it as often as they
+like, and with many registries it is long."""
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -64,7 +67,9 @@ class _State(Collector):
         parts = self._parts
         yield CounterMetricFamily(f"{PREFIX}bcrypt_checks", "bcrypt checks begun", value=parts.checks.count)
         yield CounterMetricFamily(
-            f"{PREFIX}cache_hits", "Logins answered without a bcrypt check", value=parts.authenticator.hits
+            f"{PREFIX}cache_hits",
+            "Logins whose password was checked before and is remembered; reused access tokens are apart",
+            value=parts.authenticator.hits,
         )
         yield CounterMetricFamily(
             f"{PREFIX}reused_access_tokens",
@@ -114,7 +119,8 @@ class _State(Collector):
         )
         closed = CounterMetricFamily(
             f"{PREFIX}connections_closed",
-            "Connections closed to make room, because no request came, or because of their headers' length",
+            "Connections closed to make room, because no request came, because of their headers' length, "
+            "or because their client did not take the answers",
             labels=["reason"],
         )
         for reason, count in connections.closed.items():
@@ -208,9 +214,12 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric
 
 
 class Metrics:
-    """The metrics of one token server, in a registry of their own."""
+    """The metrics of one token server, in a registry of their own; `monotonic` is a clock in seconds."""
 
-    def __init__(self, parts: Parts, registries: Iterable[str]) -> None:
+    def __init__(self, parts: Parts, registries: Iterable[str], monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._text = b""
+        self._made = float("-inf")
         self._registry = CollectorRegistry()
         self._registry.register(_State(parts))
         self._requests = _Requests((*registries, NO_REGISTRY))
@@ -223,8 +232,11 @@ class Metrics:
         self._requests.count(method, outcome, registry.name if registry is not None else NO_REGISTRY, seconds)
 
     def text(self) -> bytes:
-        """All metrics in the text format."""
-        return generate_latest(self._registry)
+        """All metrics in the text format, as they were a second ago at most."""
+        now = self._monotonic()
+        if now - self._made >= KEPT_SECONDS:
+            self._text, self._made = generate_latest(self._registry), now
+        return self._text
 
 
 def _version() -> str:

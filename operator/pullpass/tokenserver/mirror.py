@@ -163,10 +163,9 @@ class Mirror:
             if type_ != "DELETED":
                 self._take_signer(registry, obj)
             return
-        if type_ == "DELETED":
+        component = (obj["metadata"].get("labels") or {}).get(names.COMPONENT_LABEL)
+        if type_ == "DELETED" or component != names.CREDENTIAL_RECORD:
             self.credentials.pop(name, None)
-            return
-        if (obj["metadata"].get("labels") or {}).get(names.COMPONENT_LABEL) != names.CREDENTIAL_RECORD:
             return
         try:
             self.credentials[name] = _credential(obj)

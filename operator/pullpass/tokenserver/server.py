@@ -61,7 +61,7 @@ class TokenServer:
     """Answers token requests from the mirror.
 
     `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete. Limits
-    go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
+    and metrics go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class TokenServer:
         self._metrics = Metrics(
             Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
             settings.registries.known,
+            monotonic,
         )
         self._pace = Pace(REFUSALS)
         self._held_back = 0

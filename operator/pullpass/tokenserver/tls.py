@@ -54,6 +54,9 @@ class Above(asyncio.Protocol):
     def may_hold(self, bytes_: int) -> None:
         """So much may be held here, beyond what an idle connection holds, until another word on it."""
 
+    def ending(self) -> None:
+        """Nothing is read or written any more, and what was written goes out; `abort` need not wait for that."""
+
     def handshake_failed(self, error: ssl.SSLError) -> bytes:
         """Client and server do not come together, and the connection ends; with this in clear, if there is anything."""
         return b""
@@ -156,6 +159,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._send()
         if self._below is not None:
             self._below.close()
+        self._above.ending()
 
     def abort(self) -> None:
         """Closes at once."""
@@ -204,6 +208,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._send()
         self._above.may_hold(0)
         self._above.connection_made(self)
+        if self._choked:
+            self._above.pause_writing()
         return True
 
     def _decrypt(self, plain: list[bytes]) -> None:
@@ -214,6 +220,9 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLWantReadError:
             # Now and then there is something to say to what came, an alert for example.
             self._send()
+            if self._tls.version() is None:
+                # OpenSSL refuses another handshake only once the message that begins it is complete.
+                raise ssl.SSLError("a part of a handshake message after the handshake") from None
 
     def _send(self) -> None:
         if self._outgoing.pending and self._below is not None:
@@ -236,6 +245,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             if in_clear and error.reason == "HTTP_REQUEST":
                 self._below.write(in_clear)
             self._below.close()
+        self._above.ending()
 
 
 def _pieces(data: bytes | bytearray | memoryview) -> Iterator[memoryview]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -160,6 +161,28 @@ class Served:
     async def connect_bare(self, source: str = "127.0.0.1") -> Wire:
         """A new connection over which nothing has gone yet, not even TLS."""
         return self._keep(Wire(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))))
+
+    def connect_deaf(self) -> socket.socket:
+        """A client over which little fits that it does not read."""
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", self.port))
+        client.setblocking(False)
+        return client
+
+    async def clog(self, client: socket.socket, bytes_: int = 16 * 1024) -> asyncio.Transport:
+        """Has answers sent to a client that reads none, until that much of them waits in the server; over
+        what it waits."""
+        loop = asyncio.get_running_loop()
+        while not len(self.connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        [connection] = self.connections._open
+        transport = connection._network
+        assert transport is not None
+        while transport.get_write_buffer_size() < bytes_:
+            await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n")
+            await asyncio.sleep(0.002)
+        return transport
 
     def _keep(self, wire: Wire) -> Wire:
         self._wires.append(wire)

@@ -119,3 +119,14 @@ async def test_a_client_cannot_write_lines_or_long_ones(served: Served, caplog: 
         assert line["user"] in (USER, None)
     assert all("\n" not in record.getMessage() for record in caplog.records)
     assert len(lines(caplog)) == 2
+
+
+async def test_what_was_asked_for_is_cut_short(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    asked = "scope=" + "+".join(f"repository:{'a' * 200}/{n}:pull" for n in range(32))
+    assert (await served.ask(get(USER, GOOD, asked))).status == 200
+    assert (await served.ask(get(USER, stray(1), asked))).status == 401
+    granted, refused = lines(caplog)
+    for line, most in ((granted, audit.GRANTED_SCOPES_LENGTH), (refused, audit.REFUSED_SCOPES_LENGTH)):
+        assert len(line["asked"]) == most + 1
+        assert line["asked"].startswith("repository:aaa")
+        assert line["asked"].endswith("…")

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import logging
+from typing import Any
 
 import pytest
 
@@ -212,6 +213,61 @@ async def test_headers_without_an_end_are_cut_off(served: Served) -> None:
     await wire.closed()
 
 
+BROAD_HEAD = b"GET /token HTTP/1.1\r\n" + b"".join(b"X%d: %s\r\n" % (n, b"a" * 4000) for n in range(20))
+LAST_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: tokens\r\nConnection: close\r\n\r\n"
+
+
+async def test_answers_that_are_not_taken_count_and_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.2)
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            transport = await served.clog(client, 65 * 1024)
+            assert served.connections.held > 64 * 1024
+            await settle(served, 0)
+            assert served.connections.closed["stuck"] == 1
+            assert served.connections.held == 0
+            assert transport.get_write_buffer_size() == 0
+
+
+async def test_who_takes_its_answers_late_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.5)
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            transport = await served.clog(client, 65 * 1024)
+            while transport.get_write_buffer_size():
+                await asyncio.get_running_loop().sock_recv(client, 65536)
+            assert served.connections.held == served.connections.each
+            await asyncio.sleep(0.6)
+            assert len(served.connections) == 1
+
+
+async def test_when_there_are_too_many_connections_who_takes_no_answers_goes() -> None:
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            await served.clog(client, 65 * 1024)
+            served.connections.most = 4
+            assert await served.login() == 200
+            assert served.connections.closed["crowded"] == 1
+
+
+@pytest.mark.parametrize("last", [BROAD_HEAD, LAST_REQUEST, b"no HTTP at all\r\n\r\n"])
+async def test_who_does_not_take_its_answers_does_not_keep_a_connection_that_is_to_end(
+    monkeypatch: pytest.MonkeyPatch, last: bytes
+) -> None:
+    """It counts as long as it is open, and that is not long."""
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            transport = await served.clog(client)
+            await asyncio.get_running_loop().sock_sendall(client, last)
+            while not transport.is_closing():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert len(served.connections) == 1
+            await settle(served, 0)
+            assert served.connections.held == 0
+            assert transport.get_write_buffer_size() == 0
+
+
 async def test_a_compressed_body_is_not_unpacked(served: Served) -> None:
     body = gzip.compress(b"a" * 10_000_000)
     head = f"POST /token HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -229,6 +285,37 @@ async def test_pipelined_requests_are_answered_in_their_order(served: Served) ->
         assert answer.status == 200
         access = json_of(answer.json["access_token"])["access"]
         assert access == [{"type": "repository", "name": f"samples/a{number}", "actions": ["pull"]}]
+
+
+async def test_others_have_their_turn_between_pipelined_requests(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing that a request needs is waited for."""
+    finish, loop = connections.Connection.finish_response, asyncio.get_running_loop()
+    turns, ahead, without_a_turn = 0, 0, 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    async def finish_and_compare(connection: connections.Connection, *answer: Any) -> Any:
+        nonlocal ahead, without_a_turn
+        asked, before = len(connection._messages), turns
+        done = await finish(connection, *answer)
+        ahead += asked > 0
+        without_a_turn += asked > 0 and turns == before
+        return done
+
+    monkeypatch.setattr(connections.Connection, "finish_response", finish_and_compare)
+    turn()
+    wire = await served.connect()
+    await wire.send(b"GET /healthz HTTP/1.1\r\nHost: tokens\r\n\r\n" * 400)
+    assert await served.login() == 200
+    for _ in range(400):
+        assert (await wire.answer()).status == 200
+    assert ahead > 100
+    assert without_a_turn == 0
 
 
 async def test_who_sends_ever_more_requests_and_takes_no_answer_is_not_read_for_ever(served: Served) -> None:

@@ -2,7 +2,12 @@
 
 import subprocess
 import sys
+from typing import Any
 
+import pytest
+from prometheus_client import generate_latest
+
+from pullpass.tokenserver import metrics
 from tests.cluster import toolchain
 from tests.contract.wearing.served import GOOD, USER, Served, get, stray
 
@@ -40,4 +45,24 @@ async def test_labels_are_bounded(served: Served) -> None:
     for number in range(50):
         await served.login(stray(number), f"web.user{number}", User_Agent=f"client/{number}")
     await served.ask(b"BREW /token HTTP/1.1\r\nHost: a\r\n\r\n")
+    served.time += metrics.KEPT_SECONDS
     assert (await served.metrics()).count("\n") == before
+
+
+async def test_a_flood_of_scrapes_is_work_for_one_in_a_second(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def counted(*registry: Any) -> bytes:
+        nonlocal made
+        made += 1
+        return generate_latest(*registry)
+
+    monkeypatch.setattr(metrics, "generate_latest", counted)
+    assert 'outcome="granted",registry="default"} 0.0' in await served.metrics()
+    await served.login()
+    for _ in range(20):
+        await served.metrics()
+    assert made == 1
+    served.time += metrics.KEPT_SECONDS
+    assert 'outcome="granted",registry="default"} 1.0' in await served.metrics()
+    assert made == 2

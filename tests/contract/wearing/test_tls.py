@@ -1,12 +1,14 @@
 """What only TLS can be worn down by, and a certificate that is renewed under load."""
 
 import asyncio
+import hmac
 import logging
 import ssl
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pullpass.tokenserver import connections, tls
 from tests.certificates import Mount
@@ -34,6 +36,40 @@ def hello_that_claims(length: int) -> bytes:
     """The first record of a ClientHello that is to be so long."""
     body = b"\x01" + length.to_bytes(3, "big") + b"\x03\x03" + b"a" * 1000
     return b"\x16\x03\x01" + len(body).to_bytes(2, "big") + body
+
+
+class Renegotiating:
+    """A client of TLS 1.2 that sends a record of our making, as Python's `ssl` begins no second handshake."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._keys = mount.directory / "client-keys"
+        context = mount.client_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        context.keylog_filename = str(self._keys)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def message(self, server_random: bytes, content: bytes) -> bytes:
+        """A handshake message or a part of one, as the first record after the handshake (RFC 5246, 6.2.3.3 and
+        RFC 5288)."""
+        client_random, master = map(bytes.fromhex, self._keys.read_text().split()[-2:])
+        keys = prf(master, b"key expansion" + server_random + client_random, 40)
+        # The end of the handshake was encrypted, too.
+        number, type_ = (1).to_bytes(8, "big"), b"\x16\x03\x03"
+        sealed = number + AESGCM(keys[:16]).encrypt(
+            keys[32:36] + number, content, number + type_ + len(content).to_bytes(2, "big")
+        )
+        return type_ + len(sealed).to_bytes(2, "big") + sealed
+
+
+def prf(secret: bytes, seed: bytes, length: int) -> bytes:
+    """The pseudorandom function of TLS 1.2 (RFC 5246, 5)."""
+    made, a = b"", seed
+    while len(made) < length:
+        a = hmac.digest(secret, a, "sha256")
+        made += hmac.digest(secret, a + seed, "sha256")
+    return made[:length]
 
 
 async def peer_certificate(served: Served) -> bytes:
@@ -100,6 +136,39 @@ async def test_a_hello_in_two_parts_is_a_hello(served: Served) -> None:
     while served.connections.held > served.connections.each:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert len(served.connections) == 1
+
+
+# A second handshake
+
+
+@pytest.mark.parametrize("share", [1, 0.5])
+async def test_a_second_handshake_is_refused_and_a_part_of_one_not_waited_for(
+    served: Served, mount: Mount, share: float
+) -> None:
+    """What OpenSSL holds for the rest of it, nobody would count."""
+    client, server_random = Renegotiating(mount), b""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                client.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(client.outgoing.read())
+                said = await reader.read(65536)
+                # A record's header, a message's header and the version are before it.
+                server_random = server_random or said[11:43]
+                client.incoming.write(said)
+        hello = client_hello(mount.client_context())[5:]
+        writer.write(client.message(server_random, hello[: int(len(hello) * share)]))
+        if share == 1:
+            client.incoming.write(await reader.read(65536))
+            with pytest.raises(ssl.SSLError, match="NO_RENEGOTIATION"):
+                client.tls.read()
+        else:
+            assert await reader.read() == b""
+    writer.close()
+    await settle(served, 0)
 
 
 # Those who speak something else

@@ -195,3 +195,41 @@ async def test_it_looks_every_few_seconds(mount: Mount, monkeypatch: pytest.Monk
         while shake_hands(served.context, mount.client_context()) != der(second):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     watching.cancel()
+
+
+async def test_watching_goes_on_whatever_happens(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, looks, twice = ServerCertificate(mount.directory), 0, asyncio.Event()
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            twice.set()
+        raise RuntimeError
+
+    monkeypatch.setattr(certificate, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(served, "look", look)
+    watching = asyncio.create_task(served.watch())
+    async with asyncio.timeout(60):
+        await twice.wait()
+    watching.cancel()
+    assert "looking for a new certificate failed" in caplog.text
+
+
+def test_a_certificate_whose_names_cannot_be_read_is_not_served(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = ServerCertificate(mount.directory)
+    before, ends = served.context, served.not_after
+
+    def unreadable(_: object) -> list[str]:
+        raise ValueError("no such name")
+
+    monkeypatch.setattr(certificate, "subject_names", unreadable)
+    mount.renew()
+    for _ in range(2):
+        served.look()
+    assert (served.context, served.not_after) == (before, ends)
+    assert len([record for record in caplog.records if "no such name" in record.getMessage()]) == 1

@@ -1,10 +1,15 @@
 """As many connections as there are file descriptors for; all else is in tests/contract/wearing."""
 
 import resource
+import ssl
+from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.connections import DESCRIPTORS_BESIDE, Connections
+from tests.certificates import Mount
 
 UNLIMITED = resource.RLIM_INFINITY
 
@@ -29,3 +34,17 @@ def test_file_descriptors(
     connections.fit_descriptors()
     assert asked == ([] if asked_for is None else [(asked_for, hard)])
     assert connections.most == most
+
+
+async def test_what_cannot_be_made_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response()
+
+    def out_of_memory(*_: object, **__: object) -> ssl.SSLObject:
+        raise MemoryError
+
+    connections = Connections(certificate=ServerCertificate(Mount(tmp_path).directory))
+    monkeypatch.setattr(ssl.SSLContext, "wrap_bio", out_of_memory)
+    with pytest.raises(MemoryError):
+        connections.accept(web.Server(nothing))
+    assert (len(connections), connections.held) == (0, 0)

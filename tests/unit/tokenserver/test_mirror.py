@@ -122,6 +122,13 @@ def test_a_deleted_record_is_gone() -> None:
     assert world.mirror.credential("uid-1") is None
 
 
+@pytest.mark.parametrize("labels", [None, {}, {"pullpass.dev/component": "pull-secret"}])
+def test_a_record_that_is_none_any_more_lets_nobody_in(labels: Any) -> None:
+    world = World()
+    world.mirror.on_secret("MODIFIED", record_secret(world, labels=labels))
+    assert world.mirror.credential("uid-1") is None
+
+
 @pytest.mark.parametrize("data", [None, {}, {"record.json": "?"}, {"record.json": "bm90IGpzb24="}])
 def test_a_record_that_cannot_be_read_lets_nobody_in(data: Any, caplog: pytest.LogCaptureFixture) -> None:
     world = World()

@@ -68,6 +68,7 @@ OWN: dict[str, Callable[[World], None]] = {
     "scope map": lambda world: world.scope_map(),
     "scope map gone": lambda world: world.mirror.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}}),
     "namespace": lambda world: world.namespace(labels={"team": "web"}),
+    "record without its label": lambda world: world.mirror.on_secret("MODIFIED", {"metadata": {"name": "rt-uid-1"}}),
     "namespace gone": lambda world: world.mirror.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}}),
     "leaf": lambda world: world.mirror.on_secret("MODIFIED", SIGNING_SECRET),
 }
@@ -97,7 +98,7 @@ OTHERS: dict[str, Callable[[World], None]] = {
         },
     ),
     "namespace": lambda world: world.namespace("other"),
-    "unlabelled Secret": lambda world: world.mirror.on_secret("ADDED", {"metadata": {"name": "rt-uid-1"}}),
+    "unlabelled Secret": lambda world: world.mirror.on_secret("ADDED", {"metadata": {"name": "rt-uid-2"}}),
 }
 
 

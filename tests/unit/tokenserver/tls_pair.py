@@ -53,6 +53,9 @@ class Http(Above):
     def may_hold(self, bytes_: int) -> None:
         self.held.append(bytes_)
 
+    def ending(self) -> None:
+        self.told.append("ending")
+
     def handshake_failed(self, error: ssl.SSLError) -> bytes:
         self.told.append(f"failed: {error.reason}")
         return b"take TLS"
