@@ -221,12 +221,11 @@ async def test_answers_that_are_not_taken_count_and_are_not_kept_for_ever(monkey
     monkeypatch.setattr(connections, "STUCK_SECONDS", 0.2)
     async with Served.serving() as served, asyncio.timeout(60):
         with served.connect_deaf() as client:
-            transport = await served.clog(client, 65 * 1024)
+            await served.clog(client, 65 * 1024)
             assert served.connections.held > 64 * 1024
             await settle(served, 0)
             assert served.connections.closed["stuck"] == 1
             assert served.connections.held == 0
-            assert transport.get_write_buffer_size() == 0
 
 
 async def test_who_takes_its_answers_late_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +264,6 @@ async def test_who_does_not_take_its_answers_does_not_keep_a_connection_that_is_
             assert len(served.connections) == 1
             await settle(served, 0)
             assert served.connections.held == 0
-            assert transport.get_write_buffer_size() == 0
 
 
 async def test_a_compressed_body_is_not_unpacked(served: Served) -> None:
