@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from pullpass.tokenserver.answers import refusal, written_refusal
 from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.errors import (
     BusyError,
@@ -200,7 +201,7 @@ class Connection(web.RequestHandler, Above):
         """Counts it. The answer is for who speaks plain HTTP; others hear of it in TLS."""
         self._connections.failed_handshakes += 1
         log.debug("TLS with %s: %s", self.sender, error.reason)
-        return _plain(InvalidRequestError("this port speaks HTTPS, and the request came without"))
+        return written_refusal(InvalidRequestError("this port speaks HTTPS, and the request came without"))
 
     def ending(self) -> None:
         """The connection is closed once what was sent has gone out, and after a while in any case."""
@@ -242,7 +243,9 @@ class Connection(web.RequestHandler, Above):
         # While a request is under way, aiohttp reads no more than a little ahead.
         if self._ahead > AHEAD_BYTES and self._waits_for_request():
             if self.transport is not None:
-                self.transport.write(_plain(HeadersTooLargeError("the headers of a token request are never so long")))
+                self.transport.write(
+                    written_refusal(HeadersTooLargeError("the headers of a token request are never so long"))
+                )
             self.drop("oversized")
         self._connections.make_room()
 
@@ -287,7 +290,7 @@ class Connection(web.RequestHandler, Above):
         error: TokenRequestError = InvalidRequestError("this is not a request of HTTP/1.1")
         if isinstance(exc, LineTooLong):
             error = HeadersTooLargeError("the request line or a header is too long")
-        response = web.Response(body=error.body(oauth=False), status=error.status, content_type="application/json")
+        response = refusal(error)
         response.force_close()
         return response
 
@@ -300,8 +303,7 @@ class Connection(web.RequestHandler, Above):
         To a request that no route is for, `OPTIONS *` for one, aiohttp has an answer of its own.
         """
         if isinstance(resp, web.HTTPException):
-            body = NoSuchPageError("this server issues tokens, and has nothing else").body(oauth=False)
-            resp = web.Response(body=body, status=NoSuchPageError.status, content_type="application/json")
+            resp = refusal(NoSuchPageError("this server issues tokens, and has nothing else"))
         sent = await super().finish_response(request, resp, start_time)
         if self._messages:
             await asyncio.sleep(0)
@@ -354,7 +356,7 @@ class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._told:
             # Not an asyncio.Transport to Python, as uvloop makes it.
-            transport.write(_plain(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
+            transport.write(written_refusal(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
         transport.close()
 
 
@@ -388,11 +390,3 @@ class Site(web.BaseSite):
         self._server = await asyncio.get_running_loop().create_server(
             partial(self._connections.accept, server), self._host, self._port, backlog=self._backlog
         )
-
-
-def _plain(error: TokenRequestError) -> bytes:
-    """A refusal as it goes over the wire, where there is no request that it answers."""
-    body = error.body(oauth=False)
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-    lines = [f"HTTP/1.1 {error.status} {error.code}", *(f"{k}: {v}" for k, v in (headers | error.headers()).items())]
-    return "\r\n".join((*lines, "", "")).encode() + body

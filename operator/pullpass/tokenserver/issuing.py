@@ -4,11 +4,13 @@ OAuth2 page)."""
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import formatdate
 
 from pullpass.access.grants import Access, scope_text
 from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
 from pullpass.signing.tokens import Signer, access_claims, new_token_id
+from pullpass.tokenserver.answers import written
 from pullpass.tokenserver.errors import UnavailableError
 
 
@@ -23,7 +25,7 @@ class Issued:
     """When it ends."""
     _opening: bytes = field(repr=False)
     """The answer up to the value of `expires_in`."""
-    _written: tuple[int, bytes] = field(default=(-1, b""), repr=False)
+    _answer: tuple[int, bytes] = field(default=(-1, b""), repr=False)
     """The last second that it was asked for, and the answer then: many ask in the same one."""
 
     def body(self, second: int) -> bytes:
@@ -31,9 +33,14 @@ class Issued:
         `issued_at`, as the registry token specification says, others from the answer, as RFC 6749 says, and none may
         come to a later end than the token's.
         """
-        if self._written[0] != second:
-            self._written = second, b"%b%d}" % (self._opening, max(self.ends - second, 1))
-        return self._written[1]
+        return b"%b%d}" % (self._opening, max(self.ends - second, 1))
+
+    def answer(self, second: int) -> bytes:
+        """The same with its headers, as it goes over the wire."""
+        if self._answer[0] != second:
+            date = {"Date": formatdate(second, usegmt=True)}
+            self._answer = second, written(200, "OK", date, self.body(second))
+        return self._answer[1]
 
 
 @dataclass(frozen=True, slots=True)

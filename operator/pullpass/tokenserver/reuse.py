@@ -25,7 +25,7 @@ SECONDS = 5
 LEAST_LIFE = 60
 """Seconds that a token which is given again has left: clients that read no `expires_in` take it to be 60."""
 MOST = 4096
-"""Tokens kept, about 2 KiB each."""
+"""Tokens kept, about 6 KiB each."""
 
 
 @dataclass(frozen=True, slots=True)

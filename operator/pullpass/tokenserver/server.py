@@ -15,6 +15,7 @@ from pullpass.api.registries import Registry
 from pullpass.credentials import hashing, password
 from pullpass.kube.pace import Pace
 from pullpass.signing.tokens import Signer
+from pullpass.tokenserver.answers import HEADERS, Ready, page, refusal, takes_ready
 from pullpass.tokenserver.audit import Audit, Granted
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
@@ -32,7 +33,7 @@ from pullpass.tokenserver.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from pullpass.tokenserver.issuing import Issuer, credential_end
+from pullpass.tokenserver.issuing import Issued, Issuer, credential_end
 from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.metrics import Metrics, Parts
 from pullpass.tokenserver.mirror import Mirror
@@ -49,8 +50,6 @@ BODY_BYTES = 32 * 1024
 BODY_SECONDS = 10
 REFUSALS = 500
 """Refusals sent in a second; as many may come in a burst, further ones wait."""
-HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"}
-"""Of each answer (RFC 6749, 5.1)."""
 
 
 def _now() -> datetime:
@@ -129,6 +128,7 @@ class TokenServer:
         oauth = http.method == "POST"
         asked: TokenRequest | None = None
         registry: Registry | None = None
+        response: web.StreamResponse
         try:
             raw = await self._receive(http)
             self._must_be_ready()
@@ -143,21 +143,25 @@ class TokenServer:
                 second = decision.issued.second
             registry = decision.granted.registry
             self.audit.granted(decision.granted, raw.remote, raw.client)
-            outcome, body = decision.outcome, decision.issued.body(second)
-            response = web.Response(body=body, headers=HEADERS)
+            outcome, response = decision.outcome, self._answer(http, decision.issued, second)
         except TokenRequestError as error:
             self._note(http, registry, asked, error)
-            outcome, response = error.outcome, _refuse(error, oauth=oauth)
+            outcome, response = error.outcome, refusal(error, oauth=oauth)
         except Exception:
             log.exception("a token request failed")
             failure = FailedError("the token server failed; its log says why")
-            outcome, response = failure.outcome, _refuse(failure, oauth=oauth)
+            outcome, response = failure.outcome, refusal(failure, oauth=oauth)
         self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
         if response.status != 200:
             await self._hold_back()
         if self._draining:
             response.force_close()
         return response
+
+    def _answer(self, http: web.Request, issued: Issued, second: int) -> web.StreamResponse:
+        if takes_ready(http) and not self._draining:
+            return Ready(issued.answer(second))
+        return web.Response(body=issued.body(second), headers=HEADERS)
 
     async def _hold_back(self) -> None:
         """Lets a refusal wait for its turn: who sends one wrong login after the other, over however many connections,
@@ -239,18 +243,17 @@ class TokenServer:
         )
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(text="ok\n")
+        return page(b"ok\n")
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         why = "stopping" if self._draining else self.why_unready()
-        return web.Response(text=f"{why or 'ok'}\n", status=200 if why is None else 503)
+        return page(f"{why or 'ok'}\n".encode(), status=200 if why is None else 503)
 
     async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self._metrics.text(), headers=headers)
+        return page(self._metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def _nothing_here(self, _: web.Request) -> web.StreamResponse:
-        return _refuse(NoSuchPageError(f"tokens are issued under {TOKEN_PATHS[0]}"), oauth=False)
+        return refusal(NoSuchPageError(f"tokens are issued under {TOKEN_PATHS[0]}"))
 
     async def _close(self, _: web.Application) -> None:
         self.audit.flush()
@@ -260,7 +263,7 @@ class TokenServer:
 async def _expect(http: web.Request) -> web.StreamResponse | None:
     """Meets an expectation (RFC 9110, 10.1.1). aiohttp's own fails where the header is not UTF-8."""
     if http.headers.get("Expect", "").lower() != "100-continue":
-        return _refuse(NoSuchExpectationError("the only expectation met is 100-continue"), oauth=False)
+        return refusal(NoSuchExpectationError("the only expectation met is 100-continue"))
     if http.version == HttpVersion11:
         await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         http.writer.output_size = 0
@@ -277,14 +280,6 @@ async def _body(http: web.Request) -> bytes:
         raise InvalidRequestError("the body did not arrive in time") from None
     except (web.RequestPayloadError, ConnectionError):
         raise InvalidRequestError("the body broke off or cannot be read") from None
-
-
-def _refuse(error: TokenRequestError, *, oauth: bool) -> web.Response:
-    return web.Response(
-        body=error.body(oauth=oauth),
-        status=error.status,
-        headers={**HEADERS, **error.headers()},
-    )
 
 
 def _in_full(asked: tuple[Scope, ...], access: list[Access]) -> bool:

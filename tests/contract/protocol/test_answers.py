@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from pullpass.tokenserver.server import TOKEN_PATHS
-from tests.contract.protocol.client import ALL, Client
+from tests.contract.protocol.client import ALL, GOOD, USER, Client, basic
 from tests.unit.tokenserver.world import START
 
 RFC3339 = re.compile(r"\d{4}-(0[1-9]|1[0-2])-\d\dT\d\d:\d\d:\d\dZ")
@@ -53,6 +53,48 @@ async def test_an_answer_is_json_and_is_not_to_be_kept(client: Client) -> None:
         assert answer.headers["Content-Type"].split(";")[0] == "application/json"
         assert (answer.headers["Cache-Control"], answer.headers["Pragma"]) == ("no-store", "no-cache")
         assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "said"),
+    [
+        ("1.1", "", ""),
+        ("1.1", "keep-alive", ""),
+        ("1.1", "close", "close"),
+        ("1.0", "", ""),
+        ("1.0", "keep-alive", "keep-alive"),
+    ],
+)
+async def test_an_answer_is_the_same_whatever_becomes_of_its_connection(
+    client: Client, version: str, asked: str, said: str
+) -> None:
+    """RFC 9112, 9.3: a connection of HTTP/1.1 stays open unless one of both says `close`, that of 1.0 only if both say
+    `keep-alive`."""
+    usual = await client.get()
+    request = f"GET /token? HTTP/{version}\r\nHost: tokens\r\nAuthorization: {basic(USER, GOOD)}\r\n"
+    request += f"Connection: {asked}\r\n\r\n" if asked else "\r\n"
+    answer = await client.raw(request.encode())
+    assert answer.headers.pop("Connection", "") == said
+    assert answer.body == usual.body
+    assert int(usual.headers["Content-Length"]) == len(usual.body)
+    one, other = (
+        {name: it for name, it in headers.items() if name != "Date"} for headers in (answer.headers, usual.headers)
+    )
+    assert one == other
+
+
+async def test_an_answer_is_dated_in_the_second_that_it_is_given_in(client: Client) -> None:
+    for second in range(3):
+        client.world.now = START + timedelta(seconds=second, microseconds=999_999)
+        answer = await client.get()
+        assert answer.headers["Date"] == f"Mon, 01 Mar 2027 12:00:0{second} GMT"
+
+
+@pytest.mark.parametrize("path", ["/token", "/healthz", "/readyz", "/metrics", "/nothing"])
+async def test_no_answer_tells_what_the_server_is_made_of(client: Client, path: str) -> None:
+    for answer in (await client.get(path=path), await client.send("GET", path), await client.raw(b"\x16\r\n\r\n")):
+        assert answer.headers["Server"] == "pullpass"
+        assert "aiohttp" not in str(answer.headers)
 
 
 async def test_an_answer_to_a_post_says_which_scope_was_granted(client: Client) -> None:

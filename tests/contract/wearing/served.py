@@ -23,6 +23,7 @@ from tests.unit.tokenserver.world import COST, World, password
 
 USER = "web.reader"
 GOOD = password().text
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n"
 PATIENCE = 120
 """Seconds after which a test gives up; nothing is expected to take a noticeable part of it."""
 
@@ -170,7 +171,7 @@ class Served:
         client.setblocking(False)
         return client
 
-    async def clog(self, client: socket.socket, bytes_: int = 16 * 1024) -> asyncio.Transport:
+    async def clog(self, client: socket.socket, bytes_: int = 16 * 1024, request: bytes = METRICS) -> asyncio.Transport:
         """Has answers sent to a client that reads none, until that much of them waits in the server; over
         what it waits."""
         loop = asyncio.get_running_loop()
@@ -180,7 +181,7 @@ class Served:
         transport = connection._network
         assert transport is not None
         while transport.get_write_buffer_size() < bytes_:
-            await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n")
+            await loop.sock_sendall(client, request)
             await asyncio.sleep(0.002)
         return transport
 

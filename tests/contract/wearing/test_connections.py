@@ -228,6 +228,22 @@ async def test_answers_that_are_not_taken_count_and_are_not_kept_for_ever(monkey
             assert served.connections.held == 0
 
 
+async def test_who_takes_no_access_tokens_gets_no_more_of_them() -> None:
+    """Also where the same one is given again."""
+    async with Served.serving() as served, asyncio.timeout(60):
+        with served.connect_deaf() as client:
+            # asyncio asks to pause above 64 KiB.
+            transport = await served.clog(client, 60 * 1024, GOOD_LOGIN)
+            [connection] = served.connections._open
+            read = connection._request_count
+            await asyncio.get_running_loop().sock_sendall(client, GOOD_LOGIN * 20)
+            while connection._request_count == read:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            for _ in range(5):
+                assert await served.login() == 200
+            assert transport.get_write_buffer_size() < 68 * 1024
+
+
 async def test_who_takes_its_answers_late_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STUCK_SECONDS", 0.5)
     async with Served.serving() as served, asyncio.timeout(60):
