@@ -21,8 +21,10 @@ from pullpass.tokenserver.answers import refusal, written_refusal
 from pullpass.tokenserver.certificate import ServerCertificate
 from pullpass.tokenserver.errors import (
     BusyError,
+    FailedError,
     HeadersTooLargeError,
     InvalidRequestError,
+    NoSuchExpectationError,
     NoSuchPageError,
     TokenRequestError,
 )
@@ -283,13 +285,19 @@ class Connection(web.RequestHandler, Above):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is not HTTP: in the form of every other refusal, and without a line in the log."""
-        if status != 400:
-            return super().handle_error(request, status, exc, message)
-        self._connections.unreadable += 1
+        """The answer to what is not HTTP, in the form of every other refusal and without a line in the log; and to what
+        failed beyond every handler of ours, with one."""
         error: TokenRequestError = InvalidRequestError("this is not a request of HTTP/1.1")
-        if isinstance(exc, LineTooLong):
-            error = HeadersTooLargeError("the request line or a header is too long")
+        if status == 400:
+            self._connections.unreadable += 1
+            if isinstance(exc, LineTooLong):
+                error = HeadersTooLargeError("the request line or a header is too long")
+        elif isinstance(exc, UnicodeEncodeError) and "Expect" in request.headers:
+            # To an expectation where there is no route, aiohttp answers in the header's words, which may be any bytes.
+            error = NoSuchExpectationError()
+        else:
+            super().handle_error(request, status, exc, message)
+            error = FailedError()
         response = refusal(error)
         response.force_close()
         return response

@@ -73,6 +73,9 @@ class NoSuchExpectationError(TokenRequestError):
 
     status = 417
 
+    def __init__(self) -> None:
+        super().__init__("the only expectation met is 100-continue")
+
 
 class NoSuchMethodError(TokenRequestError):
     """405: tokens are had by GET and POST."""
@@ -147,3 +150,6 @@ class FailedError(TokenRequestError):
     code = "UNKNOWN"
     oauth = "server_error"
     outcome = "error"
+
+    def __init__(self) -> None:
+        super().__init__("the token server failed; its log says why")

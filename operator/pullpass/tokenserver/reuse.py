@@ -24,8 +24,8 @@ SECONDS = 5
 """For how long a token is given again: in the second of its issue and in those that follow."""
 LEAST_LIFE = 60
 """Seconds that a token which is given again has left: clients that read no `expires_in` take it to be 60."""
-MOST = 4096
-"""Tokens kept, about 6 KiB each."""
+BYTES = 32 * 1024 * 1024
+"""Of decisions that are kept: some 4,000 ordinary ones, or 400 with as many and as long scopes as there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,12 @@ class Decision:
 
     last: int = field(init=False)
     """The last second in which its token may be given again; before its first one if it may not be."""
+    size: int = field(init=False)
+    """Bytes that it holds, about: the answer twice, once with its headers, and what stands in it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "last", min(self.issued.second + SECONDS - 1, self.issued.ends - LEAST_LIFE))
+        object.__setattr__(self, "size", 3 * len(self.issued.body(self.issued.second)))
 
 
 class Reuse:
@@ -52,6 +55,7 @@ class Reuse:
         self._mirror = mirror
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._decisions: OrderedDict[bytes, Decision] = OrderedDict()
+        self._held = 0
         self.count = 0
         """Requests that got a token which was issued before, since start."""
 
@@ -80,7 +84,12 @@ class Reuse:
         """Keeps a decision, and of the others those that are not over."""
         if decision.last < decision.issued.second:
             return
+        self._forget(key)
         self._decisions[key] = decision
-        self._decisions.move_to_end(key)
-        while len(self._decisions) > MOST or next(iter(self._decisions.values())).last < decision.issued.second:
-            self._decisions.popitem(last=False)
+        self._held += decision.size
+        while self._held > BYTES or next(iter(self._decisions.values())).last < decision.issued.second:
+            self._forget(next(iter(self._decisions)))
+
+    def _forget(self, key: bytes) -> None:
+        decision = self._decisions.pop(key, None)
+        self._held -= decision.size if decision is not None else 0

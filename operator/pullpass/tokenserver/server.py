@@ -149,7 +149,7 @@ class TokenServer:
             outcome, response = error.outcome, refusal(error, oauth=oauth)
         except Exception:
             log.exception("a token request failed")
-            failure = FailedError("the token server failed; its log says why")
+            failure = FailedError()
             outcome, response = failure.outcome, refusal(failure, oauth=oauth)
         self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
         if response.status != 200:
@@ -263,7 +263,7 @@ class TokenServer:
 async def _expect(http: web.Request) -> web.StreamResponse | None:
     """Meets an expectation (RFC 9110, 10.1.1). aiohttp's own fails where the header is not UTF-8."""
     if http.headers.get("Expect", "").lower() != "100-continue":
-        return refusal(NoSuchExpectationError("the only expectation met is 100-continue"))
+        return refusal(NoSuchExpectationError())
     if http.version == HttpVersion11:
         await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         http.writer.output_size = 0

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from pullpass.tokenserver.server import TOKEN_PATHS
-from tests.contract.protocol.client import ALL, GOOD, USER, Client, basic
+from tests.contract.protocol.client import ALL, GOOD, USER, Client, basic, refused
 from tests.unit.tokenserver.world import START
 
 RFC3339 = re.compile(r"\d{4}-(0[1-9]|1[0-2])-\d\dT\d\d:\d\d:\d\dZ")
@@ -90,11 +90,32 @@ async def test_an_answer_is_dated_in_the_second_that_it_is_given_in(client: Clie
         assert answer.headers["Date"] == f"Mon, 01 Mar 2027 12:00:0{second} GMT"
 
 
-@pytest.mark.parametrize("path", ["/token", "/healthz", "/readyz", "/metrics", "/nothing"])
-async def test_no_answer_tells_what_the_server_is_made_of(client: Client, path: str) -> None:
-    for answer in (await client.get(path=path), await client.send("GET", path), await client.raw(b"\x16\r\n\r\n")):
-        assert answer.headers["Server"] == "pullpass"
+@pytest.mark.parametrize("path", ["/token", "/healthz", "/readyz", "/metrics", "/nothing", "*"])
+@pytest.mark.parametrize("more", ["", "Expect: 100-continue", "Expect: \xff", "Connection: close", "no HTTP"])
+async def test_no_answer_tells_what_the_server_is_made_of(
+    client: Client, caplog: pytest.LogCaptureFixture, path: str, more: str
+) -> None:
+    for method in ("GET", "OPTIONS"):
+        request = f"{method} {path} HTTP/1.1\r\nHost: tokens\r\n{more}\r\n\r\n"
+        answer = await client.raw(request.encode("latin-1"))
+        assert answer.status < 500
+        if answer.status != 100:
+            assert answer.headers["Server"] == "pullpass"
+            assert answer.headers["Date"]
         assert "aiohttp" not in str(answer.headers)
+    assert not caplog.records
+
+
+async def test_what_fails_beyond_our_handlers_is_answered_like_everything_else(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> bytes:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(client.server._metrics, "text", fail)
+    refused(await client.send("GET", "/metrics"), 500, "UNKNOWN")
+    assert "of the test" in caplog.text
+    assert (await client.get()).status == 200
 
 
 async def test_an_answer_to_a_post_says_which_scope_was_granted(client: Client) -> None:

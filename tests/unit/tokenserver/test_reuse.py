@@ -18,9 +18,9 @@ LIFE = 300
 SECRET = b"the access token"
 
 
-def decided(mirror: Mirror, second: int, life: int = LIFE) -> Decision:
+def decided(mirror: Mirror, second: int, life: int = LIFE, opening: bytes = SECRET) -> Decision:
     """What was granted in that second."""
-    issued = Issued("id", second, second + life, SECRET)
+    issued = Issued("id", second, second + life, opening)
     granted = Granted(DEFAULT, "web.reader", (), "repository:demo/nginx:pull", "aaaaaa", "id")
     return Decision(mirror.grounds("web.reader", DEFAULT.name), issued, granted, "granted")
 
@@ -113,12 +113,29 @@ def test_what_is_written_about_others_ends_nothing(world: World, memory: Reuse, 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     world: World, memory: Reuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reuse, "MOST", 3)
+    monkeypatch.setattr(reuse, "BYTES", 3 * decided(world.mirror, 100).size)
     keys = [memory.key((str(number),)) for number in range(4)]
     for key in (keys[0], keys[1], keys[2], keys[0], keys[3]):
         memory.keep(key, decided(world.mirror, 100))
     assert len(memory) == 3
     assert [memory.find(key, 100) is not None for key in keys] == [True, False, True, True]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(1, 900)), max_size=40))
+def test_long_answers_leave_room_for_fewer(kept: list[tuple[int, int, int]]) -> None:
+    """Whoever may ask for much must not fill the memory with it."""
+    mirror, second, sizes = World().mirror, 100, dict[bytes, int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reuse, "BYTES", 3000)
+        memory = Reuse(mirror)
+        for name, later, length in kept:
+            second += later
+            decision, key = decided(mirror, second, opening=b"a" * length), memory.key((str(name),))
+            memory.keep(key, decision)
+            sizes[key] = decision.size
+            assert decision.size > 2 * length
+            assert memory.find(key, second) is decision
+            assert sum(sizes[key] for key in memory._decisions) <= 3000
 
 
 def test_what_is_over_is_not_kept(world: World, memory: Reuse) -> None:
