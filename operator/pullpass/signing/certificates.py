@@ -6,6 +6,7 @@ intermediate one.
 """
 
 import ipaddress
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pullpass.signing.jwks import full_length
@@ -127,10 +129,15 @@ def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
     """Reads the certificates of a PEM file, at least one. Raises CertificateError."""
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except (ValueError, x509.InvalidVersion):
-        raise CertificateError("the certificate is no readable PEM") from None
+    # Of a serial number that is not positive the library only warns; Go, and so Distribution, takes none below zero.
+    with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
+        try:
+            certificates = x509.load_pem_x509_certificates(pem)
+        except (ValueError, x509.InvalidVersion):
+            raise CertificateError("the certificate is no readable PEM") from None
+        if any(certificate.serial_number <= 0 for certificate in certificates):
+            raise CertificateError("the certificate's serial number is not positive, as RFC 5280 demands")
+    return certificates
 
 
 def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:

@@ -1,5 +1,6 @@
 """Certificates: what is made, what is accepted, when a leaf is renewed, and what errors never say."""
 
+import base64
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -116,9 +117,20 @@ def pem(key: ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey | PrivateKey, passwor
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
+def negative(certificate: x509.Certificate) -> bytes:
+    """The same, as PEM, with a serial number below zero; the signature does not matter here."""
+    number = certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    changed = base64.encodebytes(der.replace(serial, bytes([serial[0] | 0x80]) + serial[1:]))
+    return b"-----BEGIN CERTIFICATE-----\n" + changed + b"-----END CERTIFICATE-----\n"
+
+
 @pytest.mark.parametrize(
     ("certificate", "key", "said"),
     [
+        (negative(LEAF.certificate), LEAF.key_pem, "serial number is not positive"),
+        (LEAF.certificate_pem + negative(CA.certificate), LEAF.key_pem, "serial number is not positive"),
         (b"", LEAF.key_pem, "certificate is no readable PEM"),
         (LEAF.key_pem, LEAF.key_pem, "certificate is no readable PEM"),
         (LEAF.certificate_pem[:200], LEAF.key_pem, "certificate is no readable PEM"),

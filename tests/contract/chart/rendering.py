@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts/pullpass"
 NAMESPACE = "pullpass-system"
 CREDENTIALS = "pullpass-system-credentials"

@@ -11,7 +11,7 @@ import yaml
 
 from tests.cluster import toolchain
 from tests.cluster.places import ROOT
-from tests.contract.charts import NAMESPACE, Helm, of_kind
+from tests.contract.chart.rendering import NAMESPACE, Helm, of_kind
 
 HERE = f'namespace="{NAMESPACE}"'
 ELSEWHERE = 'namespace="elsewhere"'

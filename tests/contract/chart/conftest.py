@@ -1,9 +1,9 @@
-"""What contract tests of several modules take."""
+"""Both versions of Helm."""
 
 import pytest
 
 from tests.cluster import toolchain
-from tests.contract.charts import Helm
+from tests.contract.chart.rendering import Helm
 
 
 @pytest.fixture(scope="session", params=["helm", "helm3"])

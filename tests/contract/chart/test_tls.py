@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pullpass.cli.main import _parser
-from tests.contract.charts import NAMESPACE, Helm, Manifest, arguments_of, environment_of, grants, notes, one
+from tests.contract.chart.rendering import NAMESPACE, Helm, Manifest, arguments_of, environment_of, grants, notes, one
 
 OWN = ("--set=tokenServer.tls.enabled=true", "--set=accessTokens.realm=https://tokens.example.com:30501/token")
 BROUGHT = (*OWN, "--set=tokenServer.tls.secretName=brought")

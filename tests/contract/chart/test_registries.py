@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 
 from pullpass.api.registries import Registries, load
-from tests.cluster import toolchain
-from tests.contract.charts import NAMESPACE, Helm, Manifest, arguments_of, environment_of, grants, notes, one, pods
+from tests.contract.chart.rendering import (
+    NAMESPACE,
+    Helm,
+    Manifest,
+    arguments_of,
+    environment_of,
+    grants,
+    notes,
+    one,
+    pods,
+)
 
 CASE = "registries-values.yaml"
 SECOND = ("--set=registries[0].name=b", "--set=registries[0].hosts={b.example.com}", "--set=registries[0].service=b")
-
-
-@pytest.fixture(scope="module", params=["helm", "helm3"])
-def helm(request: pytest.FixtureRequest) -> Helm:
-    return Helm(toolchain.tool(request.param))
 
 
 def file_of(manifests: tuple[Manifest, ...], name: str = "pullpass-registries") -> str:

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.contract.charts import CHART, ROOT, Helm
+from tests.contract.chart.rendering import CHART, ROOT, Helm
 
 PAGES = (ROOT / "README.md", CHART / "README.md")
 COMMANDS = [
