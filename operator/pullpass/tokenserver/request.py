@@ -91,8 +91,10 @@ def registry_of(fields: Fields, registries: Registries) -> Registry:
         registry = registries.of_service(service)
         if registry is None:
             shown = ascii(service if len(service) <= 64 else service[:64] + "...")
-            ours = ", ".join(repr(ours.service) for ours in registries)
-            raise InvalidRequestError(f"no tokens are issued for the service {shown}, only for {ours}")
+            # Which there are is for those to know who run them.
+            raise InvalidRequestError(
+                f"no tokens are issued for the service {shown}; compare the registry's `service` with those of pullpass"
+            )
         if named not in (None, registry):
             raise InvalidRequestError("a request is for one service, and this one names two")
         named = registry
