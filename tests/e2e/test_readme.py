@@ -1,5 +1,5 @@
-"""A newcomer follows the README word for word. Only the host of the registry is this cluster's, and the id of the
-password to revoke the one that the command before has shown."""
+"""A newcomer follows the README word for word, from the point where pullpass is installed. Only the host of the
+registry is this cluster's, and the id of the password to revoke the one that the command before has shown."""
 
 import os
 import re

@@ -1,56 +1,32 @@
 """What stands in a pull secret works, wherever the operator is cut off (promise 1)."""
 
-from typing import Literal
-
 import pytest
 
 from pullpass.controller.reconcile import ASK_AGAIN
-from pullpass.kube.client import Conflict, Refused, Unavailable
+from pullpass.kube.client import Conflict, Refused
 from pullpass.kube.resources import SECRETS
-from tests.unit.controller.fake_api import Killed
+from tests.unit.controller.reconcile.cut_off import Effect, at_every_call, in_every_way
 from tests.unit.controller.reconcile.scene import EVERYWHERE, FAR, OWN
 from tests.unit.controller.world import KEY, START, World, hours
 
 
-@pytest.mark.parametrize("effect", ["before", "after"])
-@pytest.mark.parametrize("watch", [True, False], ids=["watch", "lagging-watch"])
-@pytest.mark.parametrize("ends", [Killed, Unavailable], ids=["killed", "unavailable"])
+@in_every_way
 @pytest.mark.parametrize("phase", ["first", "rotation"])
-async def test_cut_off_at_every_call(
-    phase: str, ends: type[BaseException], watch: bool, effect: Literal["before", "after"]
-) -> None:
-    number = 0
-    while True:
-        number += 1
-        world = World()
+async def test_cut_off_at_every_call(phase: str, ends: type[BaseException], watch: bool, effect: Effect) -> None:
+    async def begin(world: World) -> str:
         uid = world.token(**EVERYWHERE)
         world.deliver()
         if phase == "rotation":
             await world.work()
             world.now = START + hours(2)
-        made_before = len(world.nonces)
-        fault = world.api.fault = (world.api.calls + number, effect, ends("cut off"))
-        try:
-            await world.work(watch=watch)
-        except Killed:
-            world.api.fault = None
-            world.restart()
-            await world.work(watch=watch)
-        reached = world.api.calls >= fault[0]
-        assert world.condition() == ("True", "Ready"), f"cut off at call {number}: needs the watch to go on"
-        world.deliver()
-        await world.work()
-        assert world.condition() == ("True", "Ready"), number
-        assert len(world.nonces) == made_before + 1, f"cut off at call {number}: a second password was made"
+        return uid
+
+    def check(world: World, uid: str) -> None:
         assert world.record_of(uid).published == ("password1" if phase == "first" else "password2")
-        assert set(world.passwords()) == {OWN, FAR}
         assert len(set(world.passwords().values())) == 1
-        assert all(len(uids) == 1 for uids in world.uids.values()), "a pull secret was made anew"
         assert world.entries("web") == world.entries("staging") == ["reader-pull"]
-        world.assert_secret("")
-        if not reached:
-            break
-    assert number > 8
+
+    await at_every_call(begin, check, ends, effect, watch=watch)
 
 
 async def test_without_acceptance_nothing_is_published(world: World) -> None:
