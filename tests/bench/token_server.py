@@ -26,11 +26,11 @@ from pullpass.credentials import hashing, password
 from pullpass.credentials.record import Record, Slot
 from pullpass.kube.standstill import Heartbeat
 from pullpass.signing.certificates import new_ca, new_leaf
-from pullpass.tokenserver.connections import Connections, Site
-from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.cache import AccessCache
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.http.connections import Connections, Site
 from pullpass.tokenserver.process import age_of, reflectors
-from pullpass.tokenserver.server import TokenServer
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import ONE
 
 SERVICE = ONE.default.service
@@ -47,7 +47,7 @@ def _metadata(name: str, **more: object) -> dict[str, object]:
     return {"name": name, "uid": UID, "resourceVersion": "1", **more}
 
 
-def fill(mirror: Mirror) -> str:
+def fill(mirror: AccessCache) -> str:
     """Puts one token into the mirror and returns its password."""
     now = datetime.now(UTC).replace(microsecond=0)
     made = password.derive(os.urandom(32), UID, password.new_nonce(), password.new_id())
@@ -83,7 +83,7 @@ def signing_secret(certificate: bytes, key: bytes) -> dict[str, object]:
     }
 
 
-def aged(mirror: Mirror) -> Callable[[], float]:
+def aged(mirror: AccessCache) -> Callable[[], float]:
     """The age of a mirror that has just heard everything, found out as the process does it."""
     followed = reflectors(cast("Any", None), mirror, "credentials")
     for reflector in followed:
@@ -113,10 +113,10 @@ async def listen(application: web.Application, connections: Connections) -> int:
 
 async def serve(trusted: list[str]) -> None:
     """Serves both."""
-    mirror = Mirror(ONE)
+    mirror = AccessCache(ONE)
     text = fill(mirror)
     proxies = tuple(map(ip_network, trusted))
-    settings = Settings("credentials", ONE, trusted_proxies=proxies)
+    settings = TokenServerSettings("credentials", ONE, trusted_proxies=proxies)
     server = TokenServer(settings, mirror, age=aged(mirror))
     server.connections.fit_descriptors()
     empty = web.Application()

@@ -10,8 +10,8 @@ import pytest
 
 from pullpass.access.grants import Access
 from pullpass.api.registries import Registry
-from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import reconcile
+from pullpass.controller.keys.signing import reconcile
+from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import KeyPair, load_pair
 from pullpass.signing.tokens import Signer
@@ -20,7 +20,7 @@ from tests.contract.test_registry_accepts import REPOSITORY, VERSIONS, running, 
 from tests.registries import DEFAULT, OTHER, TWO
 from tests.unit.signing.memory import Memory
 
-SETTINGS = Settings(
+SETTINGS = OperatorSettings(
     namespace="release",
     credentials_namespace="credentials",
     identity="pod",

@@ -7,8 +7,8 @@ from urllib.parse import quote
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.errors import TokenRequestError
-from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.request import CREDENTIAL_LENGTH, FORM, RawRequest, TokenRequest, registry_of
 from pullpass.tokenserver.reuse import Reuse
 from tests.fuzz.inputs import ENDLESS, SCOPE_VALUES, WILD
@@ -178,7 +178,7 @@ def test_a_post_is_read_or_refused(body: bytes, authorization: list[str], conten
 def test_every_request_has_a_key_to_be_remembered_by(
     query: str, authorization: list[str], body: bytes, remote: str
 ) -> None:
-    memory = Reuse(Mirror(TWO))
+    memory = Reuse(AccessCache(TWO))
     raw = RawRequest("GET", query, body, "", tuple(authorization), remote)
     key = memory.key(raw.parts())
     assert key == memory.key(raw.parts())

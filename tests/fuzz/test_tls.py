@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.certificates import Mount
-from tests.unit.tokenserver.tls_pair import Pair
+from tests.unit.tokenserver.http.tls_pair import Pair
 
 FUZZ = settings.get_profile("fuzz")
 VERSIONS = st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

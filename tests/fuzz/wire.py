@@ -7,9 +7,9 @@ from types import TracebackType
 
 from aiohttp import web
 
-from pullpass.tokenserver.connections import Site
-from pullpass.tokenserver.server import TokenServer
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World
 
@@ -19,7 +19,7 @@ Nothing depends on it but how much is tried in a while."""
 GENEROUS = 60.0
 """Seconds after which a server hangs that has all of a request, or is told that no more will come."""
 
-SETTINGS = Settings("credentials", TWO, bcrypt_cost=COST)
+SETTINGS = TokenServerSettings("credentials", TWO, bcrypt_cost=COST)
 
 
 class Lines(logging.Handler):

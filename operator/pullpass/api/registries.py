@@ -19,7 +19,7 @@ from pullpass.api.fields import Model
 
 SHORTEST_LIFETIME = 60
 """Seconds: the registry token specification lets no client count on less."""
-MOST = 64
+MAX_REGISTRIES = 64
 """Registries of one release: each is a value of metric labels, and has keys to look after."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -56,7 +56,7 @@ Host = Annotated[
     Field(max_length=255),
     _shaped(_HOST, "host or host:port as in image names, without https:// and without a path"),
 ]
-ObjectName = Annotated[
+KeyObjectName = Annotated[
     str,
     Field(max_length=253),
     _shaped(_OBJECT, "a name of lower-case letters, digits, dashes and dots, as Kubernetes has them"),
@@ -78,9 +78,9 @@ class Registry(Model):
     """Its hosts as in image names, the keys of pull secrets."""
     access_token_lifetime_seconds: Annotated[int, Field(ge=SHORTEST_LIFETIME)] = 300
     """Life of its access tokens. What was issued cannot be called back, so short is safe."""
-    ca_secret: ObjectName = Field(default_factory=lambda given: _of("pullpass-ca", given))
+    ca_secret: KeyObjectName = Field(default_factory=lambda given: _of("pullpass-ca", given))
     """Secret of the release's namespace with the CA that it trusts (tls.crt, tls.key)."""
-    trust_config_map: ObjectName = Field(default_factory=lambda given: _of("pullpass-trust", given))
+    trust_config_map: KeyObjectName = Field(default_factory=lambda given: _of("pullpass-trust", given))
     """ConfigMap of the release's namespace with what it is to be given: ca.crt and jwks.json."""
 
     @property
@@ -103,7 +103,7 @@ class Registries(Model):
 
     model_config = ConfigDict(extra="forbid")
 
-    registries: Annotated[tuple[Registry, ...], Field(max_length=MOST)]
+    registries: Annotated[tuple[Registry, ...], Field(max_length=MAX_REGISTRIES)]
 
     @model_validator(mode="after")
     def _each_on_its_own(self) -> Self:

@@ -148,7 +148,7 @@ class AllowedNamespaces(Model):
     """Which namespaces, with `from: Selector`."""
 
 
-RegistryName = Annotated[
+RegistryReference = Annotated[
     str,
     Field(
         min_length=1,
@@ -174,7 +174,7 @@ class ScopeMapSpec(Model):
 
     description: Annotated[str | None, Field(max_length=1024)] = None
     """For people: what this map is for."""
-    registry: RegistryName = DEFAULT_REGISTRY
+    registry: RegistryReference = DEFAULT_REGISTRY
     """The registry that has the repositories, one of those that pullpass was installed for. The first is named
     default."""
     rules: Annotated[

@@ -13,7 +13,7 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
     _add(parser, "--namespace", "PULLPASS_NAMESPACE", "NS", "the release's namespace: Lease, CAs, trust bundles")
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_locations(parser: argparse.ArgumentParser) -> None:
     """Where credential records and leaves are, which registries there are, and the API server."""
     _add(
         parser,

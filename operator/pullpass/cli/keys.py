@@ -19,7 +19,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     actions = keys.add_subparsers(dest="action", required=True)
     common = argparse.ArgumentParser(add_help=False)
     flags.add_namespace(common)
-    flags.add_places(common)
+    flags.add_locations(common)
     common.add_argument(
         "--registry",
         metavar="NAME",
@@ -63,22 +63,22 @@ class _WhichError(Exception):
 
 async def _run(options: argparse.Namespace, registries: Registries) -> list[str]:
     """What stood in the way; the keys of one registry do not keep those of the others from being shown."""
-    from pullpass.controller import rollover
-    from pullpass.controller.keysecrets import KeySecretError
-    from pullpass.controller.settings import Places
+    from pullpass.controller.keys import replacement as rollover
+    from pullpass.controller.keys.storage import KeySecretError
+    from pullpass.controller.settings import KeyLocations
     from pullpass.kube.client import Kube
 
-    places = Places(options.namespace, options.credentials_namespace, registries)
+    locations = KeyLocations(options.namespace, options.credentials_namespace, registries)
     now, troubles = datetime.now(UTC), []
     async with Kube.connect(options.kubeconfig) as kube:
         for registry in _chosen(options, registries):
             try:
                 if options.action == "status":
-                    lines = await rollover.status(kube, places, registry, now)
+                    lines = await rollover.status(kube, locations, registry, now)
                 elif options.action == "replace-ca":
-                    lines = await rollover.replace_ca(kube, places, registry, now, at_once=options.at_once)
+                    lines = await rollover.replace_ca(kube, locations, registry, now, at_once=options.at_once)
                 else:
-                    lines = await rollover.switch_ca(kube, places, registry, now, at_once=options.at_once)
+                    lines = await rollover.switch_ca(kube, locations, registry, now, at_once=options.at_once)
             except KeySecretError as error:
                 troubles.append(str(error))
             else:

@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _operator(options: argparse.Namespace, registries: Registries) -> int:
     from pullpass.controller import process
-    from pullpass.controller.settings import ServerCertificate, Settings
+    from pullpass.controller.settings import OperatorSettings, ServerCertificate
     from pullpass.kube.client import KubeError
 
-    settings = Settings(
+    settings = OperatorSettings(
         namespace=options.namespace,
         credentials_namespace=options.credentials_namespace,
         identity=options.identity,
@@ -68,10 +68,10 @@ def _token_server(options: argparse.Namespace, registries: Registries) -> int:
 
     from pullpass.kube.client import KubeError
     from pullpass.tokenserver import process
-    from pullpass.tokenserver.settings import Settings
+    from pullpass.tokenserver.settings import TokenServerSettings
 
     try:
-        settings = Settings(
+        settings = TokenServerSettings(
             credentials_namespace=options.credentials_namespace,
             registries=registries,
             port=options.port,
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument
-    flags.add_places(common)
+    flags.add_locations(common)
     add(
         "--bcrypt-cost",
         type=_cost,

@@ -20,16 +20,19 @@ import kopf
 from prometheus_client import start_http_server
 
 from pullpass.api.registries import Registries
-from pullpass.controller import handlers, metrics, serverkeys, signingkeys
-from pullpass.controller.acceptance import TokenServers
-from pullpass.controller.entries import Entries
-from pullpass.controller.keysecrets import KeySecretError
-from pullpass.controller.mirror import Mirror
-from pullpass.controller.orphans import Orphans
+from pullpass.controller import metrics
+from pullpass.controller import watch as handlers
+from pullpass.controller.cache import Cache
+from pullpass.controller.keys import serving as serverkeys
+from pullpass.controller.keys import signing as signingkeys
+from pullpass.controller.keys.storage import KeySecretError
+from pullpass.controller.places.entries import Entries
 from pullpass.controller.queue import Key, WorkQueue
-from pullpass.controller.reconcile import TokenReconciler
+from pullpass.controller.replicas import TokenServers
 from pullpass.controller.resync import resync
-from pullpass.controller.settings import Settings
+from pullpass.controller.settings import OperatorSettings
+from pullpass.controller.tokens.cleanup import Orphans
+from pullpass.controller.tokens.reconcile import TokenReconciler
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
 from pullpass.kube.lease import lead
 from pullpass.kube.pace import Pace
@@ -49,14 +52,14 @@ class OperatorEndedError(Exception):
     """A part of the operator ended that must not; the text says which."""
 
 
-class Office:
+class OperatorState:
     """What the parts of the process have in common: the mirror, and the work queue while this replica is in charge.
 
     A standby has no queue, and whoever begins looks at everything.
     """
 
     def __init__(self) -> None:
-        self.mirror = Mirror()
+        self.mirror = Cache()
         self.queue: WorkQueue | None = None
         self.synced = asyncio.Event()
         """Set once the mirror has everything that the API server lists."""
@@ -68,18 +71,18 @@ class Office:
                 self.queue.add(key, urgent=urgent)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: OperatorSettings) -> None:
     """Runs the operator until SIGTERM or SIGINT. Raises OperatorEndedError or KubeError where it cannot go on."""
-    office = Office()
+    state = OperatorState()
     server, thread = start_http_server(settings.metrics_port)
-    metrics.QUEUE.set_function(lambda: len(office.queue or ()))
-    metrics.TOKENS.set_function(lambda: len(office.mirror.tokens))
+    metrics.QUEUE.set_function(lambda: len(state.queue or ()))
+    metrics.TOKENS.set_function(lambda: len(state.mirror.tokens))
     try:
         async with Kube.connect(settings.kubeconfig) as kube:
             stop, blind, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
-            watching = asyncio.create_task(_watch(office, settings, stop, blind, stopped))
-            comparing = asyncio.create_task(_compare(kube, office, settings))
-            leading = asyncio.create_task(_lead(kube, office, settings))
+            watching = asyncio.create_task(_watch(state, settings, stop, blind, stopped))
+            comparing = asyncio.create_task(_compare(kube, state, settings))
+            leading = asyncio.create_task(_lead(kube, state, settings))
             stopping = asyncio.create_task(stop.wait())
             going_blind = asyncio.create_task(blind.wait())
             await asyncio.wait(
@@ -113,7 +116,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _watch(
-    office: Office, settings: Settings, stop: asyncio.Event, blind: asyncio.Event, stopped: asyncio.Event
+    state: OperatorState, settings: OperatorSettings, stop: asyncio.Event, blind: asyncio.Event, stopped: asyncio.Event
 ) -> None:
     """Kopf, which also answers the liveness probe, until `stopped`. A signal to stop sets `stop`, and the first of
     Kopf's own tasks to end sets `blind`: it watches no more from then on, but may wait for the rest of itself for ever.
@@ -121,7 +124,7 @@ async def _watch(
     ready = asyncio.Event()
     others = asyncio.all_tasks()
     kopf_tasks = await kopf.spawn_tasks(
-        registry=handlers.make_registry(office.mirror, office.wake, settings),
+        registry=handlers.make_registry(state.mirror, state.wake, settings),
         settings=handlers.make_kopf_settings(),
         memories=handlers.Memories(),
         standalone=True,
@@ -144,25 +147,25 @@ async def _watch(
     await kopf_running
 
 
-async def _compare(kube: Kube, office: Office, settings: Settings) -> None:
+async def _compare(kube: Kube, state: OperatorState, settings: OperatorSettings) -> None:
     """Brings the mirror to what the API server lists, at the start and every ten minutes; a standby's as well."""
     while True:
         try:
-            office.wake(await resync(kube, office.mirror, settings.credentials_namespace), False)
+            state.wake(await resync(kube, state.mirror, settings.credentials_namespace), False)
         except KubeError as error:
-            if not office.synced.is_set() and not isinstance(error, Gone | Unavailable):
+            if not state.synced.is_set() and not isinstance(error, Gone | Unavailable):
                 raise
             log.warning("comparing with the API server: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
         else:
-            office.synced.set()
+            state.synced.set()
             await asyncio.sleep(RESYNC.total_seconds())
 
 
-async def _lead(kube: Kube, office: Office, settings: Settings) -> None:
+async def _lead(kube: Kube, state: OperatorState, settings: OperatorSettings) -> None:
     async def work(kube: Kube) -> None:
         metrics.LEADER.set(1)
-        await _work(kube, office, settings)
+        await _work(kube, state, settings)
 
     # First its turn, then the Lease: what waits for its turn may have lost the Lease meanwhile.
     paced = kube.guarded(Pace(settings.writes_per_second).wait)
@@ -180,12 +183,12 @@ def signing_keys(registries: Registries) -> list[Key]:
     return [Key("signing-keys", name=registry.signing_secret) for registry in registries]
 
 
-async def _work(kube: Kube, office: Office, settings: Settings) -> None:
-    mirror = office.mirror
+async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) -> None:
+    mirror = state.mirror
     seed = await _seed(kube, settings)
-    await office.synced.wait()
+    await state.synced.wait()
     log.info("in charge of %d tokens", len(mirror.tokens))
-    queue = office.queue = WorkQueue()
+    queue = state.queue = WorkQueue()
     async with TokenServers.connect(kube, settings) as token_servers:
         wake = partial(queue.add, urgent=True)
         entries = Entries(kube, mirror, wake)
@@ -261,7 +264,7 @@ async def _worker(queue: WorkQueue, work_on: Callable[[Key], Awaitable[None]]) -
         metrics.DURATION.labels(key.kind).observe(time.monotonic() - start)
 
 
-async def _seed(kube: Kube, settings: Settings) -> bytes:
+async def _seed(kube: Kube, settings: OperatorSettings) -> bytes:
     """The seed, without which no password can be made, nor told from one of another seed."""
     while True:
         try:

@@ -7,7 +7,7 @@ a position that got too old it lists anew and tells only of what is there.
 from collections.abc import Callable
 
 from pullpass.api import names
-from pullpass.controller.mirror import DELETED, Body, Mirror
+from pullpass.controller.cache import DELETED, Body, Cache
 from pullpass.controller.queue import Key
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import (
@@ -22,7 +22,7 @@ from pullpass.kube.resources import (
 Observe = Callable[[str | None, Body], set[Key]]
 
 
-async def resync(kube: Kube, mirror: Mirror, credentials_namespace: str) -> set[Key]:
+async def resync(kube: Kube, mirror: Cache, credentials_namespace: str) -> set[Key]:
     """Returns the keys that may have something to do. Only reads. Raises a KubeError, and may be called again."""
 
     def observe_secret(type_: str | None, body: Body) -> set[Key]:
@@ -41,7 +41,7 @@ async def resync(kube: Kube, mirror: Mirror, credentials_namespace: str) -> set[
     return keys
 
 
-async def _compare(kube: Kube, mirror: Mirror, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
+async def _compare(kube: Kube, mirror: Cache, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
     keys: set[Key] = set()
     listed: set[tuple[str, str]] = set()
     position: str | None = None

@@ -1,4 +1,4 @@
-"""Settings of the operator process; each is a flag of `pullpass operator`."""
+"""OperatorSettings of the operator process; each is a flag of `pullpass operator`."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class ServerCertificate:
 
 
 @dataclass(frozen=True)
-class Places:
+class KeyLocations:
     """Where keys are: as much as `pullpass keys` has to know."""
 
     namespace: str
@@ -28,7 +28,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Settings(Places):
+class OperatorSettings(KeyLocations):
     """Where the operator keeps things and whom it asks."""
 
     identity: str

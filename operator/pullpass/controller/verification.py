@@ -14,7 +14,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pullpass.controller.keysecrets import CA, CERTIFICATE, KeySecretError, content, where
+from pullpass.controller.keys.storage import CA, CERTIFICATE, KeySecretError, content, where
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import SECRETS
 from pullpass.signing.certificates import CertificateError, load_certificates, subject_names
@@ -60,7 +60,7 @@ class Verification:
         try:
             leaf = load_certificates(content(secret, CERTIFICATE))[0]
         except CertificateError:
-            raise KeySecretError(f"{where(secret)}: {CERTIFICATE} is no readable PEM. Correct it.") from None
+            raise KeySecretError(f"{where(secret)}: {CERTIFICATE} is not readable PEM. Correct it.") from None
         if leaf != self._leaf:
             # Servers go on with the one before until the kubelet has brought them this one.
             self._before, self._leaf = self._leaf, leaf
@@ -86,5 +86,5 @@ def _context(secret: Mapping[str, Any], trusted: bytes) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=trusted.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        raise KeySecretError(f"{where(secret)}: {CA} is no readable PEM. Correct it.") from None
+        raise KeySecretError(f"{where(secret)}: {CA} is not readable PEM. Correct it.") from None
     return context

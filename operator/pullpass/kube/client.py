@@ -110,7 +110,7 @@ class Kube:
             try:
                 await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
             except ConfigException as error:
-                raise KubeError(f"no way to the Kubernetes API: neither in a pod nor a kubeconfig ({error})") from error
+                raise KubeError(f"not running in a cluster, and no kubeconfig found ({error})") from error
         async with client.ApiClient(configuration=settings) as api:
             yield cls(api)
 

@@ -23,7 +23,7 @@ AUTHORITIES_KEY = "authorities.json"
 """Since and until when each CA of the bundle is in it, for us and for people who look."""
 REPLACED_KEYS = 4
 """At most so many replaced keys stay in the JWKS: far more than a regular renewal ever leaves."""
-AFTERGLOW = timedelta(hours=1)
+RETIRED_CA_GRACE = timedelta(hours=1)
 """How long a CA stays in the bundle that signs no more: longer than a token server takes to hear of its new leaf."""
 _MARGIN = timedelta(minutes=10)
 """Between the end of the last access token of a CA and the CA's leaving: clocks differ, and registries are lenient."""
@@ -50,9 +50,9 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def afterglow(access_token_lifetime: timedelta) -> timedelta:
+def retired_ca_grace(access_token_lifetime: timedelta) -> timedelta:
     """How long a CA stays in the bundle that signs no more."""
-    return max(AFTERGLOW, access_token_lifetime + _MARGIN)
+    return max(RETIRED_CA_GRACE, access_token_lifetime + _MARGIN)
 
 
 def authorities(published: Mapping[str, str], now: datetime) -> tuple[Authority, ...]:
@@ -75,7 +75,7 @@ def trusted(
     wanted: Sequence[x509.Certificate],
     now: datetime,
     *,
-    stays: timedelta = AFTERGLOW,
+    stays: timedelta = RETIRED_CA_GRACE,
     distrust: bool = False,
 ) -> tuple[Authority, ...]:
     """The CAs that the bundle is to have: those that are wanted, and the others for as long as they `stay`, whatever

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from pullpass.credentials import password
-from pullpass.tokenserver.checks import Checks
+from pullpass.tokenserver.bcrypt_pool import Checks
+from pullpass.tokenserver.cache import AccessCache, PasswordSlot, Token
 from pullpass.tokenserver.errors import UnauthenticatedError
 from pullpass.tokenserver.limits import Limits
-from pullpass.tokenserver.mirror import Mirror, PasswordSlot, Token
 
 REMEMBERED_GOOD = 65_536
 """Verified passwords kept; two for each of 20,000 tokens fit."""
@@ -82,7 +82,7 @@ class Authenticator:
 
     def __init__(
         self,
-        mirror: Mirror,
+        mirror: AccessCache,
         checks: Checks,
         limits: Limits | None = None,
         *,

@@ -5,11 +5,11 @@ from datetime import datetime
 from pullpass.access.namespaces import allows
 from pullpass.access.repositories import Rights
 from pullpass.tokenserver.authentication import Identity
+from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.errors import UnauthenticatedError
-from pullpass.tokenserver.mirror import Mirror
 
 
-def authorize(mirror: Mirror, identity: Identity, registry: str, now: datetime) -> Rights:
+def authorize(mirror: AccessCache, identity: Identity, registry: str, now: datetime) -> Rights:
     """The rights of a token at this moment, at the registry of that name. Raises UnauthenticatedError, with the reason,
     for one that is dead, or for another registry."""
     token, slot = identity.token, identity.slot

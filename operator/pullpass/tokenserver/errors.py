@@ -62,13 +62,13 @@ class HeadersTooLargeError(TokenRequestError):
     code = "SIZE_INVALID"
 
 
-class NoSuchPageError(TokenRequestError):
+class PageNotFound(TokenRequestError):
     """404: there is nothing under this path."""
 
     status = 404
 
 
-class NoSuchExpectationError(TokenRequestError):
+class ExpectationFailed(TokenRequestError):
     """417: an Expect header other than 100-continue."""
 
     status = 417
@@ -77,7 +77,7 @@ class NoSuchExpectationError(TokenRequestError):
         super().__init__("the only expectation met is 100-continue")
 
 
-class NoSuchMethodError(TokenRequestError):
+class MethodNotAllowed(TokenRequestError):
     """405: tokens are had by GET and POST."""
 
     status = 405

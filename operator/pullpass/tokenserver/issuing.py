@@ -10,8 +10,8 @@ from pullpass.access.grants import Access, scope_text
 from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
 from pullpass.signing.tokens import Signer, access_claims, new_token_id
-from pullpass.tokenserver.answers import written
 from pullpass.tokenserver.errors import UnavailableError
+from pullpass.tokenserver.http.answers import written
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from pullpass.tokenserver.errors import LimitedError
-from pullpass.tokenserver.senders import network
+from pullpass.tokenserver.http.proxies import network
 
 TRACKED = 16_384
 """Senders, and user names, whose failures are remembered; about 2 MiB each."""

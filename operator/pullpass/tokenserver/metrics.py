@@ -15,10 +15,10 @@ from prometheus_client.utils import floatToGoString
 from pullpass.api.registries import Registry
 from pullpass.tokenserver.audit import Audit
 from pullpass.tokenserver.authentication import Authenticator
-from pullpass.tokenserver.checks import Checks
-from pullpass.tokenserver.connections import Connections
+from pullpass.tokenserver.bcrypt_pool import Checks
+from pullpass.tokenserver.cache import AccessCache
+from pullpass.tokenserver.http.connections import Connections
 from pullpass.tokenserver.limits import Limits
-from pullpass.tokenserver.mirror import Mirror
 from pullpass.tokenserver.reuse import Reuse
 
 PREFIX = "pullpass_token_server_"
@@ -36,7 +36,7 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 class Parts:
     """The parts of a token server that have something to tell."""
 
-    mirror: Mirror
+    mirror: AccessCache
     checks: Checks
     authenticator: Authenticator
     limits: Limits

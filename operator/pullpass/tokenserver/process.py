@@ -13,11 +13,11 @@ from pullpass.kube.client import Kube
 from pullpass.kube.reflector import Reflector
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS
 from pullpass.kube.standstill import Heartbeat
-from pullpass.tokenserver.certificate import ServerCertificate
-from pullpass.tokenserver.connections import Site
-from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.server import TokenServer
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.cache import AccessCache
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.http.certificate import ServedCertificate
+from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.settings import TokenServerSettings
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ CLOSING_SECONDS = 5
 """Time for requests under way once the port is closed."""
 
 
-def reflectors(kube: Kube, mirror: Mirror, credentials_namespace: str) -> list[Reflector]:
+def reflectors(kube: Kube, mirror: AccessCache, credentials_namespace: str) -> list[Reflector]:
     """What keeps the mirror current. Namespaces and scope maps come first: tokens mean nothing without
     them."""
     return [
@@ -53,15 +53,15 @@ def age_of(followed: list[Reflector]) -> float:
     return now - heard
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: TokenServerSettings) -> None:
     """Serves until SIGTERM or SIGINT. Raises KubeError without a way to the API, OSError where the port
     is taken, CertificateError where TLS is asked for and has no certificate that can be used."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
-    mirror = Mirror(settings.registries)
-    certificate = ServerCertificate(settings.tls_directory) if settings.tls_directory else None
+    mirror = AccessCache(settings.registries)
+    certificate = ServedCertificate(settings.tls_directory) if settings.tls_directory else None
     async with Kube.connect(settings.kubeconfig) as kube:
         followed = reflectors(kube, mirror, settings.credentials_namespace)
         heartbeat = Heartbeat(lambda: _doubt(followed))
@@ -102,7 +102,7 @@ def _doubt(followed: list[Reflector]) -> None:
         reflector.doubt()
 
 
-async def _until_told(stop: asyncio.Event, followed: list[Reflector], mirror: Mirror) -> None:
+async def _until_told(stop: asyncio.Event, followed: list[Reflector], mirror: AccessCache) -> None:
     """Ends when the process is told to stop; on the way says when the mirror is complete."""
     announcing = asyncio.create_task(_announce(followed, mirror))
     try:
@@ -111,7 +111,7 @@ async def _until_told(stop: asyncio.Event, followed: list[Reflector], mirror: Mi
         announcing.cancel()
 
 
-async def _announce(followed: list[Reflector], mirror: Mirror) -> None:
+async def _announce(followed: list[Reflector], mirror: AccessCache) -> None:
     begun = time.monotonic()
     for reflector in followed:
         await reflector.synced.wait()

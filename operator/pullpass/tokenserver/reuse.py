@@ -3,7 +3,7 @@
 Clients ask in bursts: one node once for each layer of an image, and all nodes of a cluster for the same image at the
 same time. The signature is what an answer costs most, and the next one would differ in little but its id.
 
-What a request is granted depends on the request, on some objects of the mirror (see `Mirror.grounds`) and on the clock.
+What a request is granted depends on the request, on some cached objects (see `AccessCache.grounds`) and on the clock.
 So a token is given again only to a request that is the same in every byte that counts, its credentials among them;
 only while all of those objects are the very same, as each write makes another one; and only as long as clients may
 take for granted that a token lives. It then ends earlier than a new one would. So after a kill there is no token
@@ -17,12 +17,12 @@ from hashlib import blake2b
 from operator import is_
 
 from pullpass.tokenserver.audit import Granted
+from pullpass.tokenserver.cache import AccessCache, DecisionInputs
 from pullpass.tokenserver.issuing import Issued
-from pullpass.tokenserver.mirror import Grounds, Mirror
 
 SECONDS = 5
 """For how long a token is given again: in the second of its issue and in those that follow."""
-LEAST_LIFE = 60
+MIN_REMAINING_SECONDS = 60
 """Seconds that a token which is given again has left: clients that read no `expires_in` take it to be 60."""
 BYTES = 32 * 1024 * 1024
 """Of decisions that are kept: some 4,000 ordinary ones, or 400 with as many and as long scopes as there may be."""
@@ -32,7 +32,7 @@ BYTES = 32 * 1024 * 1024
 class Decision:
     """A granted request: what the decision rests on, what came of it, and what the audit log says of it."""
 
-    grounds: Grounds
+    grounds: DecisionInputs
     issued: Issued
     granted: Granted
     outcome: str
@@ -44,14 +44,16 @@ class Decision:
     """Bytes that it holds, about: the answer twice, once with its headers, and what stands in it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "last", min(self.issued.second + SECONDS - 1, self.issued.ends - LEAST_LIFE))
+        object.__setattr__(
+            self, "last", min(self.issued.second + SECONDS - 1, self.issued.ends - MIN_REMAINING_SECONDS)
+        )
         object.__setattr__(self, "size", 3 * len(self.issued.body(self.issued.second)))
 
 
 class Reuse:
     """The decisions of the last few seconds."""
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, mirror: AccessCache) -> None:
         self._mirror = mirror
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._decisions: OrderedDict[bytes, Decision] = OrderedDict()

@@ -1,4 +1,4 @@
-"""Settings of the token server process; each is a flag of `pullpass token-server`."""
+"""TokenServerSettings of the token server process; each is a flag of `pullpass token-server`."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +10,7 @@ from pullpass.credentials.hashing import DEFAULT_COST, MAXIMUM_COST
 
 
 @dataclass(frozen=True)
-class Settings:
+class TokenServerSettings:
     """What the token server issues, and from what."""
 
     credentials_namespace: str

@@ -15,11 +15,11 @@ from pullpass.credentials import hashing
 from pullpass.credentials.password import derive
 from pullpass.credentials.record import Record, Slot
 from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
-from pullpass.tokenserver.certificate import ServerCertificate
-from pullpass.tokenserver.connections import Site
-from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.server import TokenServer
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.cache import AccessCache
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.http.certificate import ServedCertificate
+from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.settings import TokenServerSettings
 from tests.certificates import Mount
 from tests.cluster import ports
 from tests.registries import ONE
@@ -53,7 +53,7 @@ class Realm:
         self.port = ports.free()
         self.host = f"localhost:{self.port}"
         self.url = f"{'https' if mount else 'http'}://{self.host}/token"
-        self._mirror = Mirror(ONE)
+        self._mirror = AccessCache(ONE)
         self._logins: dict[str, Login] = {}
         self._mirror.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
         self._mirror.on_namespace("ADDED", {"metadata": {"name": NAMESPACE, "uid": "namespace"}})
@@ -85,8 +85,8 @@ class Realm:
             loop.close()
 
     async def _listen(self) -> web.AppRunner:
-        settings = Settings("credentials", ONE, bcrypt_cost=_COST)
-        certificate = ServerCertificate(self.mount.directory) if self.mount else None
+        settings = TokenServerSettings("credentials", ONE, bcrypt_cost=_COST)
+        certificate = ServedCertificate(self.mount.directory) if self.mount else None
         server = TokenServer(settings, self._mirror, age=lambda: 0.0, certificate=certificate)
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
         await runner.setup()

@@ -15,9 +15,9 @@ from cryptography import x509
 from multidict import CIMultiDict
 from yarl import URL
 
-from pullpass.tokenserver.connections import Site
-from pullpass.tokenserver.server import TokenServer
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World, password
 
@@ -33,7 +33,7 @@ READ = [{"type": "repository", "name": "demo/nginx", "actions": ["pull", "metada
 ALL = ["content/read", "content/write", "content/delete", "metadata/read", "metadata/write"]
 FORM = "application/x-www-form-urlencoded"
 
-SETTINGS = Settings("credentials", TWO, bcrypt_cost=COST, max_staleness=timedelta(minutes=10))
+SETTINGS = TokenServerSettings("credentials", TWO, bcrypt_cost=COST, max_staleness=timedelta(minutes=10))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from pullpass.tokenserver.server import TOKEN_PATHS
+from pullpass.tokenserver.handler import TOKEN_PATHS
 from tests.contract.protocol.client import ALL, GOOD, USER, Client, basic, refused
 from tests.unit.tokenserver.world import START
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pullpass.tokenserver.server import TOKEN_PATHS
+from pullpass.tokenserver.handler import TOKEN_PATHS
 from tests.contract.protocol.client import FORGED, FORM, GOOD, PULL, USER, WRONG, Client, basic, refused
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pullpass.tokenserver.server import TOKEN_PATHS
+from pullpass.tokenserver.handler import TOKEN_PATHS
 from tests.contract.protocol.client import FORM, GOOD, USER, WRONG, Client, basic, refused
 
 

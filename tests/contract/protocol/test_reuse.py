@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pullpass.signing.certificates import new_leaf
-from pullpass.tokenserver.reuse import LEAST_LIFE, SECONDS
+from pullpass.tokenserver.reuse import MIN_REMAINING_SECONDS, SECONDS
 from tests.contract.protocol.client import GOOD, PULL, READ, USER, WRONG, Answer, Client, basic, refused
 from tests.unit.tokenserver.world import CA, SIGNING_SECRET, START, World, password, text
 
@@ -97,7 +97,7 @@ async def test_a_clock_that_goes_back_makes_no_token_of_the_future(client: Clien
 
 
 async def test_a_token_in_its_last_minute_is_not_given_again(client: Client) -> None:
-    client.world.record(expires_at=START + timedelta(seconds=LEAST_LIFE + 1))
+    client.world.record(expires_at=START + timedelta(seconds=MIN_REMAINING_SECONDS + 1))
     first = await client.get()
     client.world.now += timedelta(seconds=1)
     assert jti(await client.get()) == jti(first)
@@ -218,7 +218,7 @@ async def _compared(steps: list[tuple[list[str], float, bool]]) -> None:
             assert one.json.get("scope") == new.json.get("scope")
             assert claims["nbf"] <= fresh["nbf"]
             assert fresh["exp"] - SECONDS < claims["exp"] <= fresh["exp"]
-            assert claims["exp"] - now >= min(LEAST_LIFE, fresh["exp"] - now)
+            assert claims["exp"] - now >= min(MIN_REMAINING_SECONDS, fresh["exp"] - now)
             assert one.json["expires_in"] == max(claims["exp"] - now, 1)
     finally:
         for it in (server, forgetful):

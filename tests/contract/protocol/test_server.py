@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pullpass.tokenserver.server import TokenServer
+from pullpass.tokenserver.handler import TokenServer
 from tests.contract.protocol.client import SETTINGS, USER, WRONG, Client, basic, refused
 from tests.unit.tokenserver.world import SIGNING_SECRET, World, password
 

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from pullpass.tokenserver.certificate import ServerCertificate
-from pullpass.tokenserver.connections import Site
-from pullpass.tokenserver.server import TokenServer
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.http.certificate import ServedCertificate
+from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.settings import TokenServerSettings
 from tests.certificates import Mount
 from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World, password
@@ -121,12 +121,12 @@ class Served:
         self.time = 1000.0
         proxies = tuple(map(ip_network, trusted))
         self.server = TokenServer(
-            Settings("credentials", TWO, bcrypt_cost=COST, trusted_proxies=proxies),
+            TokenServerSettings("credentials", TWO, bcrypt_cost=COST, trusted_proxies=proxies),
             self.world.mirror,
             age=lambda: 0.0,
             clock=self.world.clock,
             monotonic=lambda: self.time,
-            certificate=ServerCertificate(mount.directory) if mount else None,
+            certificate=ServedCertificate(mount.directory) if mount else None,
         )
         self.tls = mount.client_context() if mount else None
         """What clients connect with; None for plain HTTP."""

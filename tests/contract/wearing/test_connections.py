@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pullpass.tokenserver import connections, server
+from pullpass.tokenserver import handler as server
+from pullpass.tokenserver.http import connections
 from tests.contract.wearing.served import GOOD, USER, Served, Wire, get, post
 
 GOOD_LOGIN = get(USER, GOOD)

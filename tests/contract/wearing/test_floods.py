@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pullpass.controller.acceptance import NotAcceptedError, TokenServers
-from pullpass.controller.settings import Settings
+from pullpass.controller.replicas import NotAcceptedError, TokenServers
+from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Kube
 from pullpass.tokenserver import limits, reuse
 from tests.certificates import Mount
@@ -184,7 +184,7 @@ class Replicas(Kube):
         return {"data": {name: base64.b64encode(content).decode() for name, content in files.items()}}
 
 
-OPERATOR = Settings(
+OPERATOR = OperatorSettings(
     namespace="system",
     credentials_namespace="credentials",
     identity="operator",

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pullpass.tokenserver import connections, tls
+from pullpass.tokenserver.http import connections, tls
 from tests.certificates import Mount
 from tests.contract.wearing.served import GOOD, USER, Served, Wire, get
 from tests.contract.wearing.test_connections import settle

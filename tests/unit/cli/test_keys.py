@@ -11,15 +11,15 @@ import pytest
 
 from pullpass.api.registries import Registries
 from pullpass.cli.main import main
-from pullpass.controller.keysecrets import pair_of
-from pullpass.controller.settings import Settings
-from pullpass.controller.signingkeys import reconcile
+from pullpass.controller.keys.signing import reconcile
+from pullpass.controller.keys.storage import pair_of
+from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Kube, Unavailable
 from pullpass.kube.resources import NAMESPACES
 from tests.registries import ONE, TWO
 from tests.unit.controller.fake_api import FakeApi
 
-SETTINGS = Settings(
+SETTINGS = OperatorSettings(
     namespace="release",
     credentials_namespace="credentials",
     identity="pod",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pullpass.controller.mirror import Mirror
+from pullpass.controller.cache import Cache
 from pullpass.controller.queue import Key
 from pullpass.controller.resync import resync
 from pullpass.kube.client import Unavailable
@@ -27,7 +27,7 @@ async def settled() -> World:
     return world
 
 
-def everything(mirror: Mirror) -> dict[str, Any]:
+def everything(mirror: Cache) -> dict[str, Any]:
     parts = ("tokens", "tokens_by_uid", "scope_maps", "namespaces", "records", "pull_secrets")
     state: dict[str, Any] = {part: dict(getattr(mirror, part)) for part in parts}
     for part in ("tokens_by_map", "tokens_by_target", "secrets_of", "entries_of", "service_accounts"):
@@ -37,7 +37,7 @@ def everything(mirror: Mirror) -> dict[str, Any]:
 
 async def test_an_empty_mirror_learns_everything() -> None:
     world = await settled()
-    mirror = Mirror()
+    mirror = Cache()
     keys = await resync(world.api, mirror, "credentials")
     assert everything(mirror) == everything(world.mirror)
     assert KEY in keys

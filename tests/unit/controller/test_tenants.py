@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pullpass.api import names
-from pullpass.controller.decide import AT_ONCE
 from pullpass.controller.queue import LAST_BACKOFF, Key
+from pullpass.controller.tokens.plan import AT_ONCE
 from pullpass.kube.client import Refused
 from pullpass.kube.resources import NAMESPACES, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body, Place

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pullpass.api import names
-from pullpass.controller.acceptance import NotAcceptedError, NotNowError, TokenServers
-from pullpass.controller.entries import Entries
-from pullpass.controller.mirror import Mirror
-from pullpass.controller.orphans import Orphans
+from pullpass.controller.cache import Cache
+from pullpass.controller.places.entries import Entries
 from pullpass.controller.queue import Key
-from pullpass.controller.reconcile import Outcome, TokenReconciler
-from pullpass.controller.settings import Settings
+from pullpass.controller.replicas import NotAcceptedError, NotNowError, TokenServers
+from pullpass.controller.settings import OperatorSettings
+from pullpass.controller.tokens.cleanup import Orphans
+from pullpass.controller.tokens.reconcile import Outcome, TokenReconciler
 from pullpass.credentials import hashing
 from pullpass.credentials.password import Password, parse
 from pullpass.credentials.record import Record, Slot
@@ -33,7 +33,7 @@ from tests.unit.controller.fake_api import Body, FakeApi, Killed
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
 SEED = b"seed of the test, 32 bytes long."
 KEY = Key("token", "web", "reader")
-SETTINGS = Settings(
+SETTINGS = OperatorSettings(
     namespace="release",
     credentials_namespace="credentials",
     identity="pod-1",
@@ -202,7 +202,7 @@ class World(Cluster):
 
     def restart(self) -> None:
         """A new process: all it knows is what the API server lists."""
-        self.mirror = Mirror()
+        self.mirror = Cache()
         self.delivered = len(self.api.watched)
         for (plural, _, _), body in self.api.objects.items():
             self._observe(None, plural, body)
@@ -210,7 +210,7 @@ class World(Cluster):
         entries = Entries(self.api, self.mirror, self.woken.append)
         self.orphans = Orphans(self.api, self.mirror, SETTINGS, entries, now=self.clock, monotonic=self.seconds)
 
-    def reconciler(self, mirror: Mirror) -> TokenReconciler:
+    def reconciler(self, mirror: Cache) -> TokenReconciler:
         """One that decides on what this mirror has."""
         wake = self.woken.append
         entries = Entries(self.api, mirror, wake)

@@ -127,7 +127,7 @@ def test_a_ca_renewed_over_its_key_is_trusted_beside_its_old_certificate_for_a_w
     renewed = given_ca(NOW, old.key, ends=NOW + 200 * DAY)
     data = published([renewed], [leaf], published([old], [leaf], {}, NOW), NOW + DAY)
     assert bundle_of(data) == certificates_of(renewed, old)
-    over = published([renewed], [leaf], data, NOW + DAY + trust.AFTERGLOW)
+    over = published([renewed], [leaf], data, NOW + DAY + trust.RETIRED_CA_GRACE)
     assert bundle_of(over) == certificates_of(renewed)
     assert leaves_of(over) == certificates_of(leaf)
 
@@ -159,8 +159,8 @@ def test_whatever_is_written_there_a_ca_that_nothing_wants_stays_no_longer() -> 
     data["ca.crt"] += OTHER.certificate_pem.decode()
     data["authorities.json"] = json.dumps([*json.loads(data["authorities.json"]), told])
     seen = published([CA], [OLD], data, NOW)
-    assert [one.until for one in trust.authorities(seen, NOW)] == [None, NOW + trust.AFTERGLOW]
-    assert bundle_of(published([CA], [OLD], seen, NOW + trust.AFTERGLOW)) == certificates_of(CA)
+    assert [one.until for one in trust.authorities(seen, NOW)] == [None, NOW + trust.RETIRED_CA_GRACE]
+    assert bundle_of(published([CA], [OLD], seen, NOW + trust.RETIRED_CA_GRACE)) == certificates_of(CA)
 
 
 def test_a_ca_is_not_published_in_the_future() -> None:
@@ -178,5 +178,5 @@ def test_a_bundle_that_cannot_be_read_is_none(text: str) -> None:
 
 
 def test_an_old_ca_stays_longer_than_any_access_token_lives() -> None:
-    assert trust.afterglow(timedelta(seconds=300)) == trust.AFTERGLOW
-    assert trust.afterglow(timedelta(hours=2)) > timedelta(hours=2)
+    assert trust.retired_ca_grace(timedelta(seconds=300)) == trust.RETIRED_CA_GRACE
+    assert trust.retired_ca_grace(timedelta(hours=2)) > timedelta(hours=2)

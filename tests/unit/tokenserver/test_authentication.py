@@ -7,7 +7,7 @@ import pytest
 
 from pullpass.credentials import hashing
 from pullpass.tokenserver.authentication import Authenticator
-from pullpass.tokenserver.checks import Checks
+from pullpass.tokenserver.bcrypt_pool import Checks
 from pullpass.tokenserver.errors import BusyError, UnauthenticatedError
 from tests.unit.tokenserver.world import COST, START, World, password
 

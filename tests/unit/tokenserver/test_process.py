@@ -8,7 +8,7 @@ from typing import Any
 
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import SECRETS, Resource
-from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.process import age_of, reflectors
 from tests.registries import ONE
 from tests.unit.tokenserver.world import SIGNING_SECRET
@@ -36,7 +36,7 @@ class Api(Kube):
 
 
 async def test_following_completes_the_mirror_and_reads_secrets_of_one_namespace_only() -> None:
-    api, mirror = Api(), Mirror(ONE)
+    api, mirror = Api(), AccessCache(ONE)
     followed = reflectors(api, mirror, "credentials")
     assert age_of(followed) == float("inf")
     tasks = [asyncio.create_task(reflector.run()) for reflector in followed]

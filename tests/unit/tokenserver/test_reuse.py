@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from pullpass.tokenserver import reuse
 from pullpass.tokenserver.audit import Granted
+from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.issuing import Issued
-from pullpass.tokenserver.mirror import Mirror
-from pullpass.tokenserver.reuse import LEAST_LIFE, SECONDS, Decision, Reuse
+from pullpass.tokenserver.reuse import MIN_REMAINING_SECONDS, SECONDS, Decision, Reuse
 from tests.registries import DEFAULT, ONE
 from tests.unit.tokenserver.world import SIGNING_SECRET, World
 
@@ -18,7 +18,7 @@ LIFE = 300
 SECRET = b"the access token"
 
 
-def decided(mirror: Mirror, second: int, life: int = LIFE, opening: bytes = SECRET) -> Decision:
+def decided(mirror: AccessCache, second: int, life: int = LIFE, opening: bytes = SECRET) -> Decision:
     """What was granted in that second."""
     issued = Issued("id", second, second + life, opening)
     granted = Granted(DEFAULT, "web.reader", (), "repository:demo/nginx:pull", "aaaaaa", "id")
@@ -47,7 +47,13 @@ def test_a_decision_holds_for_some_seconds(world: World, memory: Reuse) -> None:
 
 
 @pytest.mark.parametrize(
-    ("life", "seconds"), [(LEAST_LIFE + SECONDS, SECONDS), (LEAST_LIFE + 2, 3), (LEAST_LIFE, 1), (LEAST_LIFE - 1, 0)]
+    ("life", "seconds"),
+    [
+        (MIN_REMAINING_SECONDS + SECONDS, SECONDS),
+        (MIN_REMAINING_SECONDS + 2, 3),
+        (MIN_REMAINING_SECONDS, 1),
+        (MIN_REMAINING_SECONDS - 1, 0),
+    ],
 )
 def test_what_is_given_again_lives_as_long_as_clients_take_for_granted(
     world: World, memory: Reuse, life: int, seconds: int
@@ -142,7 +148,7 @@ def test_what_is_over_is_not_kept(world: World, memory: Reuse) -> None:
     for number in range(10):
         memory.keep(memory.key((str(number),)), decided(world.mirror, 100))
     memory.keep(memory.key(("later",)), decided(world.mirror, 100 + SECONDS))
-    memory.keep(memory.key(("dying",)), decided(world.mirror, 100 + SECONDS, LEAST_LIFE - 1))
+    memory.keep(memory.key(("dying",)), decided(world.mirror, 100 + SECONDS, MIN_REMAINING_SECONDS - 1))
     assert len(memory) == 1
 
 
@@ -151,12 +157,12 @@ PARTS = st.lists(st.text("ab:'\", \\\udc80", max_size=3), max_size=4).map(tuple)
 
 @given(PARTS, PARTS)
 def test_different_requests_have_different_keys(one: tuple[str, ...], other: tuple[str, ...]) -> None:
-    memory = Reuse(Mirror(ONE))
+    memory = Reuse(AccessCache(ONE))
     assert (memory.key(one) == memory.key(other)) == (one == other)
 
 
 def test_another_process_has_other_keys() -> None:
-    assert Reuse(Mirror(ONE)).key(("a",)) != Reuse(Mirror(ONE)).key(("a",))
+    assert Reuse(AccessCache(ONE)).key(("a",)) != Reuse(AccessCache(ONE)).key(("a",))
 
 
 def test_a_decision_does_not_show_its_token(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Settings that could not work are refused at start."""
+"""TokenServerSettings that could not work are refused at start."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pullpass.cli import main
-from pullpass.tokenserver.settings import Settings
+from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import ONE
 
 GOOD: dict[str, Any] = {"credentials_namespace": "credentials", "registries": ONE}
@@ -24,10 +24,10 @@ GOOD: dict[str, Any] = {"credentials_namespace": "credentials", "registries": ON
 )
 def test_settings(change: dict[str, Any], works: bool) -> None:
     if works:
-        assert Settings(**GOOD | change)
+        assert TokenServerSettings(**GOOD | change)
     else:
         with pytest.raises(ValueError):
-            Settings(**GOOD | change)
+            TokenServerSettings(**GOOD | change)
 
 
 def test_proxies_are_given_one_flag_each() -> None:

@@ -9,7 +9,7 @@ from pullpass.credentials import hashing
 from pullpass.credentials.password import Password, derive
 from pullpass.credentials.record import Record, Slot
 from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
-from pullpass.tokenserver.mirror import Mirror
+from pullpass.tokenserver.cache import AccessCache
 from tests.registries import TWO
 
 START = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
@@ -48,7 +48,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = START
-        self.mirror = Mirror(TWO)
+        self.mirror = AccessCache(TWO)
         self._version = 0
         self.namespace(labels={"team": "web"})
         self.scope_map()

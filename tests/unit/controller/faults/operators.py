@@ -14,11 +14,11 @@ from unittest import mock
 
 from pullpass.api import names
 from pullpass.controller import process
-from pullpass.controller.acceptance import TokenServers
-from pullpass.controller.orphans import Orphans
 from pullpass.controller.queue import Key, WorkQueue
-from pullpass.controller.reconcile import TokenReconciler
-from pullpass.controller.settings import Settings
+from pullpass.controller.replicas import TokenServers
+from pullpass.controller.settings import OperatorSettings
+from pullpass.controller.tokens.cleanup import Orphans
+from pullpass.controller.tokens.reconcile import TokenReconciler
 from pullpass.kube.client import Kube, KubeError, Unavailable
 from tests.unit.controller.fake_api import Body
 from tests.unit.controller.faults.line import Call, Fault, Line
@@ -62,7 +62,7 @@ class Operator:
         self._scene = scene
         self._loop = scene.loop
         self.line = Line(scene.api, scene.promises)
-        self.office = process.Office()
+        self.state = process.OperatorState()
         self.watches = {
             plural: Watch(
                 scene.api,
@@ -74,13 +74,13 @@ class Operator:
         }
         settings = replace(SETTINGS, identity=identity, workers=2)
         self._tasks = [
-            self._loop.create_task(process._compare(self.line, self.office, settings)),
-            self._loop.create_task(process._work(self.line, self.office, settings)),
+            self._loop.create_task(process._compare(self.line, self.state, settings)),
+            self._loop.create_task(process._work(self.line, self.state, settings)),
         ]
         self._loop.run()
 
     def _teller(self, plural: str) -> Callable[[str | None, Body], None]:
-        mirror = self.office.mirror
+        mirror = self.state.mirror
         observers: dict[str, Callable[[str | None, Body], set[Key]]] = {
             "namespaces": mirror.observe_namespace,
             "scopemaps": mirror.observe_scope_map,
@@ -89,18 +89,18 @@ class Operator:
             "secrets": lambda type_, body: mirror.observe_secret(type_, body, SETTINGS.credentials_namespace),
         }
         observe = observers[plural]
-        return lambda type_, body: self.office.wake(observe(type_, body), type_ is not None)
+        return lambda type_, body: self.state.wake(observe(type_, body), type_ is not None)
 
     @property
     def begun(self) -> bool:
         """Whether it works on tokens by now."""
-        return self.office.queue is not None
+        return self.state.queue is not None
 
     @property
     def queue(self) -> Queue:
         """Its work queue, once it has begun to work."""
-        assert isinstance(self.office.queue, Queue)
-        return self.office.queue
+        assert isinstance(self.state.queue, Queue)
+        return self.state.queue
 
     def hear_all(self) -> bool:
         """Hears everything, and tells whether there was anything."""
@@ -173,7 +173,7 @@ def standing_in(scene: "Scene") -> Iterator[None]:
             return scene.now
 
     @asynccontextmanager
-    async def connect(kube: Kube, settings: Settings) -> AsyncIterator[TokenServers]:
+    async def connect(kube: Kube, settings: OperatorSettings) -> AsyncIterator[TokenServers]:
         assert isinstance(kube, Line)
         yield TokenServers(kube, settings, _Session(scene, kube))  # type: ignore[arg-type]
 

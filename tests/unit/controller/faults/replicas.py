@@ -11,8 +11,8 @@ from pullpass.api import names
 from pullpass.credentials import hashing
 from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
+from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.errors import UnauthenticatedError
-from pullpass.tokenserver.mirror import Mirror
 from tests.unit.controller.fake_api import Body
 from tests.unit.controller.faults.watches import Watch
 from tests.unit.controller.world import SETTINGS, checked
@@ -42,7 +42,7 @@ class Replica:
         self._scene = scene
         self.address = address
         self.ready = False
-        self.mirror = Mirror(SETTINGS.registries)
+        self.mirror = AccessCache(SETTINGS.registries)
         self._authenticator = Authenticator(self.mirror, _Checks(scene.loop))  # type: ignore[arg-type]
         self.watches = {
             "namespaces": self._watch("namespaces", self.mirror.on_namespace),

@@ -43,7 +43,7 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
     (operator,) = scene.operators
     if scene.set_back:
         # What had ended before a clock was set back is not looked at again by itself.
-        for key in operator.office.mirror.every_key():
+        for key in operator.state.mirror.every_key():
             operator.queue.add(key)
         scene.flow()
     assert operator.line.asked.count(("list", (NAMESPACES.plural, "", ""))) > listed, "the mirror was not compared"
@@ -57,7 +57,7 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
 def again(scene: "Scene", operator: "Operator") -> None:
     """Promise 6: what has settled costs no write, for this process and for the next one."""
     scene.promises.writes.clear()
-    for key in (*operator.office.mirror.every_key(), *SIGNING_KEYS):
+    for key in (*operator.state.mirror.every_key(), *SIGNING_KEYS):
         operator.queue.add(key)
     scene.flow()
     assert not scene.promises.writes, f"a second pass wrote {scene.promises.writes}"

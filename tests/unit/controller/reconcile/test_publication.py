@@ -2,7 +2,7 @@
 
 import pytest
 
-from pullpass.controller.reconcile import ASK_AGAIN
+from pullpass.controller.tokens.reconcile import ASK_AGAIN
 from pullpass.kube.client import Conflict, Refused
 from pullpass.kube.resources import SECRETS
 from tests.unit.controller.reconcile.cut_off import Effect, at_every_call, in_every_way

@@ -1,0 +1,1 @@
+"""Keys of registries and servers: signing leaf and CA, server certificates, their storage, replacement of a CA."""

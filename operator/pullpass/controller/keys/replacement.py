@@ -1,0 +1,175 @@
+"""What people ask for by `pullpass keys`: a registry's next CA, the switch to it, and how things are.
+
+Each command first writes what is wanted into the CA's Secret, in one write, and then does what the operator would do
+there, only now. Cut off in between, the command can be given again, or the operator goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
+from typing import TypeVar
+
+from pullpass.api.registries import Registry
+from pullpass.api.times import format_time
+from pullpass.controller.keys.signing import (
+    NEXT_CERTIFICATE,
+    NEXT_KEY,
+    Keys,
+    bring_in_order,
+    load,
+    next_step,
+)
+from pullpass.controller.keys.storage import KeySecretError, encoded, files, must_be_ours, where
+from pullpass.controller.settings import KeyLocations
+from pullpass.kube.client import Conflict, Kube
+from pullpass.kube.resources import SECRETS
+from pullpass.signing.certificates import KeyPair, new_ca
+from pullpass.signing.replacement import SPREAD, ReplacementStep
+from pullpass.signing.trust import fingerprint
+
+ATTEMPTS = 5
+"""How often to try again where the operator wrote at the same moment."""
+PAUSE = 0.5
+"""Seconds between two attempts."""
+
+T = TypeVar("T")
+
+
+async def replace_ca(
+    kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, at_once: bool = False
+) -> list[str]:
+    """Makes the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
+
+    Returns lines that say how the keys are then. Raises KeySecretError where that cannot be, KubeError.
+    """
+
+    async def prepare() -> str | None:
+        keys = await load(kube, locations, registry, now)
+        must_be_ours(
+            keys.ca_secret,
+            "Put the new CA there yourself: the leaf of the old one goes on, and both are published. Then switch: "
+            f"pullpass keys switch-ca --registry {registry.name}",
+        )
+        if at_once:
+            ca = new_ca(now)
+            await _write_ca(kube, locations, keys, ca, None)
+            return fingerprint(ca.certificate)
+        if keys.standing.step is ReplacementStep.REPLACED:
+            raise KeySecretError(f"registry {registry.name}: {next_step(locations, keys, now)}")
+        if keys.standing.next is None:
+            await _write_ca(kube, locations, keys, keys.standing.ca, new_ca(now))
+        return None
+
+    switch_to = await _retry_on_conflict(prepare)
+    return await _finish(kube, locations, registry, now, switch_to=switch_to, distrust=at_once)
+
+
+async def switch_ca(
+    kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, at_once: bool = False
+) -> list[str]:
+    """Makes the CA sign that was prepared, or was put in the place of the old one.
+
+    `at_once` does not ask whether it has been published for long enough, and distrusts the old one now. Returns lines
+    that say how the keys are then. Raises KeySecretError where there is nothing to switch to or it is too early,
+    KubeError.
+    """
+
+    async def put() -> str:
+        keys = await load(kube, locations, registry, now)
+        standing = keys.standing
+        coming = standing.ca if standing.step is ReplacementStep.REPLACED or keys.stands_in else standing.next
+        if coming is None:
+            if at_once:
+                return fingerprint(standing.ca.certificate)
+            raise KeySecretError(
+                f"registry {registry.name} has no other CA to switch to. "
+                f"Make one: pullpass keys replace-ca --registry {registry.name}"
+            )
+        since = standing.published(coming.certificate)
+        if not at_once and (since is None or now < since + SPREAD):
+            when = (
+                f"was published at {format_time(since)}"
+                if since
+                else "is not published yet: the operator does it within ten minutes"
+            )
+            raise KeySecretError(
+                f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
+                f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
+            )
+        if coming is standing.next or keys.stands_in:
+            await _write_ca(kube, locations, keys, coming, None)
+        return fingerprint(coming.certificate)
+
+    switch_to = await _retry_on_conflict(put)
+    return await _finish(kube, locations, registry, now, switch_to=switch_to, distrust=at_once)
+
+
+async def status(kube: Kube, locations: KeyLocations, registry: Registry, now: datetime) -> list[str]:
+    """Lines that say how the registry's keys are. Raises KeySecretError, KubeError."""
+    return [*_told(locations, await load(kube, locations, registry, now), now)]
+
+
+async def _finish(
+    kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, switch_to: str | None, distrust: bool
+) -> list[str]:
+    """Does what is due now. `switch_to` is the fingerprint of the CA that was looked at and is to sign: no other is."""
+
+    async def finish() -> Keys:
+        keys = await load(kube, locations, registry, now)
+        if switch_to not in (None, fingerprint(keys.standing.ca.certificate)):
+            raise KeySecretError(
+                f"{where(keys.ca_secret)} of registry {registry.name} changed meanwhile, so nothing was switched. "
+                "Look at it (pullpass keys status) and give the command again."
+            )
+        return await bring_in_order(kube, locations, keys, now, switch=switch_to is not None, distrust=distrust)
+
+    keys = await _retry_on_conflict(finish)
+    lines = [*_told(locations, keys, now)]
+    if distrust:
+        trust_map = f"{locations.namespace}/{registry.trust_config_map}"
+        lines.append(f"  NOW  Pulls fail at every registry until it has loaded ConfigMap {trust_map} (restart it).")
+    return lines
+
+
+async def _write_ca(kube: Kube, locations: KeyLocations, keys: Keys, ca: KeyPair, following: KeyPair | None) -> None:
+    """Puts the CA and the one that is to follow it into the Secret, in one write."""
+    content = files(ca)
+    if following:
+        content |= {NEXT_CERTIFICATE: following.certificate_pem, NEXT_KEY: following.key_pem}
+    body = {**keys.ca_secret, "data": encoded(content)}
+    await kube.replace(SECRETS, locations.namespace, keys.registry.ca_secret, body)
+
+
+async def _retry_on_conflict(do: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await do()
+        except Conflict:
+            await asyncio.sleep(PAUSE)
+    return await do()
+
+
+def _told(locations: KeyLocations, keys: Keys, now: datetime) -> Iterator[str]:
+    standing, registry = keys.standing, keys.registry
+    yield f"registry {registry.name}"
+    roles = {}
+    if standing.next:
+        roles[fingerprint(standing.next.certificate)] = "next"
+    roles[fingerprint(standing.ca.certificate)] = "signs" if standing.switched else "signs next"
+    if standing.issuer and not standing.switched:
+        roles[fingerprint(standing.issuer)] = "signs"
+    certificates = {fingerprint(one): one for one in standing.wanted}
+    certificates |= {one.fingerprint: one.certificate for one in standing.trusted}
+    published = {one.fingerprint: one for one in standing.trusted}
+    for one, certificate in certificates.items():
+        there = published.get(one)
+        since = f"published since {format_time(there.since)}" if there else "not published yet"
+        until = f", leaves at {format_time(there.until)}" if there and there.until else ""
+        ends = certificate.not_valid_after_utc
+        yield f"  CA {one[:16]}  {roles.get(one, 'leaving')}, ends {ends:%Y-%m-%d}, {since}{until}"
+    if standing.leaf:
+        due = standing.leaf_due(now)
+        yield f"  leaf  ends {standing.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
+    else:
+        yield f"  leaf  none that can be read in Secret {locations.credentials_namespace}/{registry.signing_secret}"
+    yield f"  step {standing.step}: {next_step(locations, keys, now)}"

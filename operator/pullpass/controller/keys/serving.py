@@ -1,0 +1,152 @@
+"""Keeps what our servers are known by over TLS: a CA of its own, a certificate for each server, and the CA published.
+
+The CA is not that of access tokens. A registry trusts that one to say who may pull, and clients trust this one to say
+who a server is; neither must be able to do the other's part.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pullpass.controller import metrics
+from pullpass.controller.keys.signing import published
+from pullpass.controller.keys.storage import (
+    CA,
+    CERTIFICATE,
+    OURS,
+    TLS,
+    KeySecretError,
+    content,
+    encoded,
+    files,
+    get_or_create,
+    must_be_ours,
+    pair_of,
+    where,
+)
+from pullpass.controller.settings import OperatorSettings, ServerCertificate
+from pullpass.kube.client import Kube, NotFound
+from pullpass.kube.resources import CONFIG_MAPS, SECRETS
+from pullpass.signing.certificates import (
+    CertificateError,
+    KeyPair,
+    check_ca,
+    new_server_ca,
+    new_server_certificate,
+    same_key,
+    server_certificate_due,
+)
+
+LOOK_AGAIN = timedelta(minutes=10)
+"""How soon a CA that somebody replaced, or a Secret that somebody deleted, is noticed."""
+
+logger = logging.getLogger(__name__)
+
+
+async def reconcile(kube: Kube, settings: OperatorSettings, now: datetime) -> datetime:
+    """Brings CA, certificates and ConfigMap in order and returns when to look again.
+
+    Writes only what is missing, due or different. Raises KeySecretError where people have to act, once every other
+    certificate is in order, KubeError where the API server failed or refused.
+    """
+    ca = await _ca(kube, settings, now)
+    # First what clients are to trust, then what is of it.
+    await _publish(kube, settings, ca)
+    dues, troubles = [now + LOOK_AGAIN], []
+    for wanted in settings.server_certificates:
+        try:
+            dues.append(await _certificate(kube, settings, ca, wanted, now))
+        except KeySecretError as error:
+            troubles.append(str(error))
+    if troubles:
+        raise KeySecretError(" ".join(troubles))
+    return min(dues)
+
+
+async def _ca(kube: Kube, settings: OperatorSettings, now: datetime) -> KeyPair:
+    name = settings.server_ca_secret
+    secret = await get_or_create(kube, settings.namespace, name, lambda: files(new_server_ca(now)), kind=TLS)
+    try:
+        ca = pair_of(secret)
+        check_ca(ca, now)
+    except CertificateError as error:
+        raise KeySecretError(
+            f"{where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the Secret and pullpass "
+            f"makes one; then clients must trust ConfigMap {settings.server_trust_configmap} anew."
+        ) from None
+    for registry in settings.registries:
+        if any(same_key(ca.certificate, one) for one in await published(kube, settings, registry, now)):
+            raise KeySecretError(
+                f"{where(secret)} has a key that registry {registry.name} trusts to sign access tokens: whoever could "
+                "vouch for a server could then also do that. Put another CA there, or delete the Secret and pullpass "
+                f"makes one; then clients must trust ConfigMap {settings.server_trust_configmap} anew."
+            )
+    return ca
+
+
+async def _certificate(
+    kube: Kube, settings: OperatorSettings, ca: KeyPair, wanted: ServerCertificate, now: datetime
+) -> datetime:
+    def make() -> dict[str, bytes]:
+        try:
+            made = files(new_server_certificate(ca, wanted.hosts, now))
+        except CertificateError as error:
+            raise KeySecretError(
+                f"there can be no certificate for Secret {settings.namespace}/{wanted.secret}: {error}. "
+                "Correct the host names that the chart was given."
+            ) from None
+        above = b"" if _is_root(ca) else _bundle(ca)
+        return made | {CERTIFICATE: made[CERTIFICATE] + above, CA: _bundle(ca)}
+
+    secret = await get_or_create(kube, settings.namespace, wanted.secret, make, kind=TLS)
+    try:
+        pair = pair_of(secret)
+        due = server_certificate_due(pair, ca.certificate, wanted.hosts, now)
+        if content(secret, CA) != _bundle(ca):
+            due = now
+        why = "it was due, of another CA, or for other names"
+    except (CertificateError, KeySecretError):
+        due, why = now, "it could not be read"
+    if due <= now:
+        must_be_ours(secret, "Delete it, or let the chart use it as it is: tls.secretName.")
+        data = make()
+        # With the version that was judged: if it changed meanwhile, the next attempt judges it anew.
+        secret = await kube.replace(SECRETS, settings.namespace, wanted.secret, {**secret, "data": encoded(data)})
+        pair = pair_of(secret)
+        due = server_certificate_due(pair, ca.certificate, wanted.hosts, now)
+        logger.info(
+            "%s has a new certificate until %s: %s. A server that reads it only when it starts, as the trial registry "
+            "does, must be restarted.",
+            where(secret),
+            pair.not_after.isoformat(),
+            why,
+        )
+    metrics.SERVER_CERTIFICATE.labels(wanted.secret).set(pair.not_before.timestamp())
+    return due
+
+
+async def _publish(kube: Kube, settings: OperatorSettings, ca: KeyPair) -> None:
+    namespace, name = settings.namespace, settings.server_trust_configmap
+    data = {CA: _bundle(ca).decode()}
+    try:
+        there = await kube.get(CONFIG_MAPS, namespace, name)
+    except NotFound:
+        metadata = {"name": name, "namespace": namespace, "labels": OURS}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        await kube.create(CONFIG_MAPS, namespace, body)
+    else:
+        must_be_ours(there, "Delete it, or choose another name (keys.serverTrustConfigMap of the chart).")
+        if there.get("data") == data:
+            return
+        await kube.replace(CONFIG_MAPS, namespace, name, {**there, "data": data})
+    logger.info("ConfigMap %s/%s has a new server CA: clients must trust it", namespace, name)
+
+
+def _is_root(ca: KeyPair) -> bool:
+    return ca.certificate.issuer == ca.certificate.subject
+
+
+def _bundle(ca: KeyPair) -> bytes:
+    """The CA and, where it is an intermediate one, what its Secret has of those above it."""
+    return ca.certificate_pem + b"".join(above.public_bytes(Encoding.PEM) for above in ca.chain)

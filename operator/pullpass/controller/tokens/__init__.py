@@ -1,0 +1,1 @@
+"""The passwords of a RegistryToken, and what people are told about it."""

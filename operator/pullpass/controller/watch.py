@@ -1,0 +1,84 @@
+"""The Kopf handlers: every watched kind, and nothing else. Each updates the mirror and queues what it touches.
+
+Kopf writes nothing: no finalizers, no annotations. That keeps deletions from hanging, makes a restart free, and a
+standby replica harmless.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import kopf
+from kopf._core.reactor import inventory
+
+from pullpass.api import names
+from pullpass.controller.cache import Cache
+from pullpass.controller.queue import Key
+from pullpass.controller.settings import OperatorSettings
+
+WATCH_RETRY_SECONDS = (1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 60)
+"""How long a watch waits for an API server that is away before the process ends and is restarted: half an hour."""
+
+
+class Memories(inventory.ResourceMemories):
+    """What Kopf remembers of each object for handlers that are retried: ours are not, so nothing is kept."""
+
+    async def recall(self, raw_body: Any, **more: Any) -> inventory.ResourceMemory:
+        """A memory that is forgotten after the event."""
+        return await super().recall(raw_body, **{**more, "ephemeral": True})
+
+
+Wake = Callable[[Iterable[Key], bool], None]
+"""Takes keys that may have something to do, and whether somebody waits for it."""
+
+
+def make_registry(mirror: Cache, wake: Wake, settings: OperatorSettings) -> kopf.OperatorRegistry:
+    """Registers the handlers.
+
+    Urgent is what concerns a token by itself. A ScopeMap or a Namespace may concern thousands, which take their turn.
+    """
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(names.GROUP, names.VERSION, "registrytokens", registry=registry)
+    async def registry_token(event: kopf.RawEvent, **_: Any) -> None:
+        wake(mirror.observe_token(event["type"], event["object"]), event["type"] is not None)
+
+    @kopf.on.event(names.GROUP, names.VERSION, "scopemaps", registry=registry)
+    async def scope_map(event: kopf.RawEvent, **_: Any) -> None:
+        wake(mirror.observe_scope_map(event["type"], event["object"]), False)
+
+    @kopf.on.event("", "v1", "namespaces", registry=registry)
+    async def namespace(event: kopf.RawEvent, **_: Any) -> None:
+        wake(mirror.observe_namespace(event["type"], event["object"]), False)
+
+    @kopf.on.event("", "v1", "serviceaccounts", registry=registry)
+    async def service_account(event: kopf.RawEvent, **_: Any) -> None:
+        wake(mirror.observe_service_account(event["type"], event["object"]), event["type"] is not None)
+
+    @kopf.on.event("", "v1", "secrets", labels={names.MANAGED_BY_LABEL: names.MANAGED_BY}, registry=registry)
+    async def secret(event: kopf.RawEvent, **_: Any) -> None:
+        keys = mirror.observe_secret(event["type"], event["object"], settings.credentials_namespace)
+        wake(keys, event["type"] is not None)
+
+    return registry
+
+
+def make_kopf_settings() -> kopf.OperatorSettings:
+    """Kopf as a watcher only."""
+    kopf_settings = kopf.OperatorSettings()
+    kopf_settings.posting.enabled = False
+    kopf_settings.scanning.disabled = True
+    kopf_settings.networking.error_backoffs = WATCH_RETRY_SECONDS
+    kopf_settings.watching.chunk_size = 500
+    # A task for each object of a list would be tens of thousands at once, each kept for seconds.
+    kopf_settings.queueing.worker_limit = 100
+    kopf_settings.queueing.idle_timeout = 0.01
+    # Only Secrets of ours ever reach this process.
+    kopf_settings.watching.label_selectors["", "v1", "secrets"] = names.MANAGED_SELECTOR
+    # At debug level Kopf logs whole objects, Secrets among them.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    return kopf_settings

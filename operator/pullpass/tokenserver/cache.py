@@ -1,0 +1,221 @@
+"""What the token server knows of the cluster, compiled for look-up and updated by each watch event in O(1).
+
+Of 20,000 tokens and as many scope maps only what a decision needs is kept. Objects that cannot be read
+are left out, which means refused: the decision never guesses.
+"""
+
+import base64
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pullpass.access.repositories import Rights
+from pullpass.api import names
+from pullpass.api.registries import Registries, Registry
+from pullpass.api.scopemap import AllowedNamespaces, ScopeMapSpec
+from pullpass.api.times import parse_time
+from pullpass.credentials.record import Record
+from pullpass.signing.tokens import Signer
+
+log = logging.getLogger(__name__)
+
+Object = Mapping[str, Any]
+_NONE: frozenset[str] = frozenset()
+"""One for all of the tokens that revoke nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A RegistryToken, as far as access goes."""
+
+    uid: str
+    namespace: str
+    name: str
+    scope_map: str
+    enabled: bool
+    expires_at: datetime | None
+    revoked: frozenset[str]
+    """Public ids of passwords that are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeMap:
+    """A ScopeMap, compiled."""
+
+    registry: str
+    """Name of the registry that it is for; it need not be one of ours."""
+    rights: Rights
+    allowed: AllowedNamespaces
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordSlot:
+    """One password of a credential record."""
+
+    id: str
+    hash: str = field(repr=False)
+    ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The passwords of one token. `version` changes with each write of the record."""
+
+    version: str
+    slots: tuple[PasswordSlot, ...]
+
+    def slot(self, password_id: str) -> PasswordSlot | None:
+        """The slot of the password with that public id."""
+        return next((slot for slot in self.slots if slot.id == password_id), None)
+
+
+DecisionInputs = tuple[Token | None, Credential | None, ScopeMap | None, Mapping[str, str] | None, Signer | None]
+"""What a decision about one user at one registry rests on, apart from the request and the clock."""
+
+
+class AccessCache:
+    """The current state. The four `on_…` methods take watch events and never raise."""
+
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+        self.signers: dict[str, Signer] = {}
+        """The newest readable signing leaf of each registry; kept when its Secret goes, as pulls must not stop for
+        that."""
+        self.tokens: dict[str, Token] = {}
+        """By user name."""
+        self.scope_maps: dict[str, ScopeMap] = {}
+        """By name."""
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+        """Labels by name."""
+        self.credentials: dict[str, Credential] = {}
+        """By name of the record, which holds the token's UID."""
+        self._allowed: dict[str, AllowedNamespaces] = {}
+
+    def token(self, username: str) -> Token | None:
+        """The RegistryToken of that user name."""
+        return self.tokens.get(username)
+
+    def credential(self, token_uid: str) -> Credential | None:
+        """The passwords of the token of that UID; a token made anew under the same name has another."""
+        return self.credentials.get(names.record_name(token_uid))
+
+    def grounds(self, username: str, registry: str) -> DecisionInputs:
+        """What a decision about that user at that registry rests on. No object here is ever changed: an event puts
+        another one in its place. So as long as these are the same objects, nothing was written that the decision
+        depends on.
+        """
+        token, signer = self.tokens.get(username), self.signers.get(registry)
+        if token is None:
+            return None, None, None, None, signer
+        return (
+            token,
+            self.credential(token.uid),
+            self.scope_maps.get(token.scope_map),
+            self.namespaces.get(token.namespace),
+            signer,
+        )
+
+    def on_token(self, type_: str, obj: Object) -> None:
+        """Takes an event of a RegistryToken."""
+        metadata = obj["metadata"]
+        username = names.username(metadata["namespace"], metadata["name"])
+        if type_ == "DELETED":
+            self.tokens.pop(username, None)
+            return
+        try:
+            self.tokens[username] = _token(obj)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self.tokens.pop(username, None)
+            log.warning("RegistryToken %s cannot be read; its user is refused", username)
+
+    def on_scope_map(self, type_: str, obj: Object) -> None:
+        """Takes an event of a ScopeMap."""
+        name = obj["metadata"]["name"]
+        if type_ == "DELETED":
+            self.scope_maps.pop(name, None)
+            return
+        try:
+            spec = ScopeMapSpec.model_validate(obj["spec"])
+            self.scope_maps[name] = ScopeMap(
+                sys.intern(spec.registry), Rights.of(spec), self._shared(spec.allowed_namespaces)
+            )
+        except (KeyError, TypeError, ValueError):
+            self.scope_maps.pop(name, None)
+            log.warning("ScopeMap %s cannot be read; its tokens are refused", name)
+
+    def on_namespace(self, type_: str, obj: Object) -> None:
+        """Takes an event of a Namespace."""
+        metadata = obj["metadata"]
+        if type_ == "DELETED":
+            self.namespaces.pop(metadata["name"], None)
+        else:
+            self.namespaces[metadata["name"]] = dict(metadata.get("labels") or {})
+
+    def on_secret(self, type_: str, obj: Object) -> None:
+        """Takes an event of a Secret of the credentials namespace: a credential record or a registry's signing
+        leaf."""
+        name = obj["metadata"]["name"]
+        registry = self._registries.of_signing_secret(name)
+        if registry is not None:
+            if type_ != "DELETED":
+                self._take_signer(registry, obj)
+            return
+        component = (obj["metadata"].get("labels") or {}).get(names.COMPONENT_LABEL)
+        if type_ == "DELETED" or component != names.CREDENTIAL_RECORD:
+            self.credentials.pop(name, None)
+            return
+        try:
+            self.credentials[name] = _credential(obj)
+        except (KeyError, ValueError):
+            self.credentials.pop(name, None)
+            log.warning("credential record %s cannot be read; its token is refused", name)
+
+    def _take_signer(self, registry: Registry, obj: Object) -> None:
+        try:
+            data = obj["data"]
+            self.signers[registry.name] = Signer(
+                key_pem=base64.b64decode(data["tls.key"]), chain_pem=base64.b64decode(data["tls.crt"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            log.error(
+                "the signing leaf in Secret %s cannot be used (%s)", registry.signing_secret, type(error).__name__
+            )
+
+    def _shared(self, allowed: AllowedNamespaces) -> AllowedNamespaces:
+        # Thousands of scope maps are allowed to the same few sets of namespaces.
+        if len(self._allowed) > 4096:
+            self._allowed.clear()
+        return self._allowed.setdefault(allowed.model_dump_json(), allowed)
+
+
+def _token(obj: Object) -> Token:
+    metadata, spec = obj["metadata"], obj["spec"]
+    enabled = spec.get("enabled", True)
+    if not isinstance(enabled, bool):
+        raise TypeError("enabled")
+    ends = spec.get("expiresAt")
+    revoked = (spec.get("passwords") or {}).get("revoked") or []
+    if not isinstance(revoked, list):
+        raise TypeError("revoked")
+    return Token(
+        uid=str(metadata["uid"]),
+        namespace=str(metadata["namespace"]),
+        name=str(metadata["name"]),
+        scope_map=str(spec["scopeMapRef"]["name"]),
+        # Deleted is dead, even where somebody's finalizer holds the object back.
+        enabled=enabled and metadata.get("deletionTimestamp") is None,
+        expires_at=None if ends is None else parse_time(ends),
+        revoked=frozenset(revoked) if revoked else _NONE,
+    )
+
+
+def _credential(obj: Object) -> Credential:
+    record = Record.from_secret(obj)
+    metadata = obj["metadata"]
+    if names.record_name(record.token_uid) != metadata["name"]:
+        raise ValueError("the record belongs to another token")
+    slots = tuple(PasswordSlot(slot.id, slot.hash, slot.ends_at) for slot in record.slots.values())
+    return Credential(str(metadata["resourceVersion"]), slots)

@@ -1,0 +1,292 @@
+"""The token server's HTTP side: parse, authenticate, authorize, issue, in this order and nothing else."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import HttpVersion11, web
+
+from pullpass.access.actions import ANY
+from pullpass.access.grants import Access, grant, scope_text
+from pullpass.access.scopes import Scope
+from pullpass.api.registries import Registry
+from pullpass.credentials import hashing, password
+from pullpass.kube.pace import Pace
+from pullpass.signing.tokens import Signer
+from pullpass.tokenserver.audit import Audit, Granted
+from pullpass.tokenserver.authentication import Authenticator
+from pullpass.tokenserver.authorization import authorize
+from pullpass.tokenserver.bcrypt_pool import Checks
+from pullpass.tokenserver.cache import AccessCache
+from pullpass.tokenserver.errors import (
+    ExpectationFailed,
+    FailedError,
+    InvalidRequestError,
+    MethodNotAllowed,
+    PageNotFound,
+    TokenRequestError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from pullpass.tokenserver.http.answers import HEADERS, PrerenderedResponse, page, refusal, takes_prerendered
+from pullpass.tokenserver.http.certificate import ServedCertificate
+from pullpass.tokenserver.http.connections import Connections
+from pullpass.tokenserver.http.proxies import FORWARDED, Proxies
+from pullpass.tokenserver.issuing import Issued, Issuer, credential_end
+from pullpass.tokenserver.limits import Limits
+from pullpass.tokenserver.metrics import Metrics, Parts
+from pullpass.tokenserver.request import RawRequest, TokenRequest, registry_of
+from pullpass.tokenserver.reuse import Decision, Reuse
+from pullpass.tokenserver.settings import TokenServerSettings
+
+log = logging.getLogger(__name__)
+
+TOKEN_PATHS = ("/token", "/auth/token", "/oauth2/token")
+"""Ours, that of Distribution's `autoredirect`, and that of Azure Container Registry."""
+BODY_BYTES = 32 * 1024
+BODY_SECONDS = 10
+REFUSALS = 500
+"""Refusals sent in a second; as many may come in a burst, further ones wait."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class TokenServer:
+    """Answers token requests from the mirror.
+
+    `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete. Limits
+    and metrics go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
+    """
+
+    def __init__(
+        self,
+        settings: TokenServerSettings,
+        mirror: AccessCache,
+        *,
+        age: Callable[[], float],
+        clock: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.monotonic,
+        certificate: ServedCertificate | None = None,
+    ) -> None:
+        self._settings = settings
+        self._mirror = mirror
+        self._age = age
+        self._clock = clock
+        self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
+        self.limits = Limits(monotonic)
+        self.connections = Connections(certificate=certificate)
+        self.audit = Audit()
+        self.authenticator = Authenticator(mirror, self.checks, self.limits)
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._issuers = {registry.name: Issuer(registry) for registry in settings.registries}
+        self._reuse = Reuse(mirror)
+        self._metrics = Metrics(
+            Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
+            settings.registries.known,
+            monotonic,
+        )
+        self._pace = Pace(REFUSALS)
+        self._held_back = 0
+        self._draining = False
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(client_max_size=BODY_BYTES)
+        for path in TOKEN_PATHS:
+            app.router.add_route("*", path, self._token, expect_handler=_expect)
+        app.router.add_get("/healthz", self._healthz, expect_handler=_expect)
+        app.router.add_get("/readyz", self._readyz, expect_handler=_expect)
+        app.router.add_get("/metrics", self._show_metrics, expect_handler=_expect)
+        app.router.add_route("*", "/{path:.*}", self._nothing_here, expect_handler=_expect)
+        app.on_cleanup.append(self._close)
+        return app
+
+    def drain(self) -> None:
+        """Says unready from now on and closes each connection with its next answer; tokens are issued on."""
+        self._draining = True
+
+    def why_unready(self) -> str | None:
+        """Why no token can be issued at this moment, None when one can, be it for one registry only: trouble with the
+        key of one must not stop pulls from the others."""
+        age = self._age()
+        if age == float("inf"):
+            return "not everything was heard from the API server yet"
+        limit = self._settings.max_staleness
+        if limit is not None and age > limit.total_seconds():
+            return f"the API server was last heard {int(age)} s ago, longer than allowed"
+        if not self._mirror.signers:
+            return "there is no signing leaf yet"
+        return None
+
+    async def _token(self, http: web.Request) -> web.StreamResponse:
+        begun = time.perf_counter()
+        oauth = http.method == "POST"
+        asked: TokenRequest | None = None
+        registry: Registry | None = None
+        response: web.StreamResponse
+        try:
+            raw = await self._receive(http)
+            self._must_be_ready()
+            key, second = self._reuse.key(raw.parts()), int(self._clock().timestamp())
+            decision = self._reuse.find(key, second)
+            if decision is None:
+                fields = raw.fields()
+                registry = registry_of(fields, self._settings.registries)
+                asked = raw.read(fields)
+                decision = await self._decide(raw, registry, asked)
+                self._reuse.keep(key, decision)
+                second = decision.issued.second
+            registry = decision.granted.registry
+            self.audit.granted(decision.granted, raw.remote, raw.client)
+            outcome, response = decision.outcome, self._answer(http, decision.issued, second)
+        except TokenRequestError as error:
+            self._note(http, registry, asked, error)
+            outcome, response = error.outcome, refusal(error, oauth=oauth)
+        except Exception:
+            log.exception("a token request failed")
+            failure = FailedError()
+            outcome, response = failure.outcome, refusal(failure, oauth=oauth)
+        self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
+        if response.status != 200:
+            await self._hold_back()
+        if self._draining:
+            response.force_close()
+        return response
+
+    def _answer(self, http: web.Request, issued: Issued, second: int) -> web.StreamResponse:
+        if takes_prerendered(http) and not self._draining:
+            return PrerenderedResponse(issued.answer(second))
+        return web.Response(body=issued.body(second), headers=HEADERS)
+
+    async def _hold_back(self) -> None:
+        """Lets a refusal wait for its turn: who sends one wrong login after the other, over however many connections,
+        leaves the time to good ones. Only so many wait that there is room for the connections of others."""
+        if self._held_back < self.connections.most // 4:
+            self._held_back += 1
+            try:
+                await self._pace.wait()
+            finally:
+                self._held_back -= 1
+
+    def _must_be_ready(self) -> None:
+        unready = self.why_unready()
+        if unready is not None:
+            raise UnavailableError(unready)
+
+    async def _decide(self, raw: RawRequest, registry: Registry, asked: TokenRequest) -> Decision:
+        self._signer(registry)  # where there is none, that is the answer, whoever asks
+        if asked.username is None:
+            raise UnauthenticatedError("no credentials")
+        identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
+        # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
+        now, signer = self._clock(), self._signer(registry)
+        grounds = self._mirror.grounds(asked.username, registry.name)
+        rights = authorize(self._mirror, identity, registry.name, now)
+        access = grant(asked.scopes, rights)
+        issued = self._issuers[registry.name].issue(
+            signer,
+            asked.username,
+            access,
+            now,
+            ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
+            oauth=raw.method == "POST",
+        )
+        granted = Granted(registry, asked.username, asked.scopes, scope_text(access), identity.slot.id, issued.token_id)
+        return Decision(grounds, issued, granted, "granted" if _in_full(asked.scopes, access) else "reduced")
+
+    def _signer(self, registry: Registry) -> Signer:
+        signer = self._mirror.signers.get(registry.name)
+        if signer is None:
+            raise UnavailableError(f"there is no signing leaf of registry {registry.name} yet")
+        return signer
+
+    def _note(
+        self, http: web.Request, registry: Registry | None, asked: TokenRequest | None, error: TokenRequestError
+    ) -> None:
+        parsed = password.parse(asked.password) if asked is not None else None
+        self.audit.refused(
+            registry,
+            asked.username if asked is not None else None,
+            self._sender(http),
+            http.headers.get("User-Agent", ""),
+            asked.scopes if asked is not None else (),
+            error,
+            parsed.id if parsed is not None else None,
+        )
+
+    def _sender(self, http: web.Request) -> str:
+        peer = http.remote or ""
+        if not self._proxies:
+            return peer
+        return self._proxies.sender(peer, tuple(http.headers.getall(FORWARDED, ())))
+
+    async def _receive(self, http: web.Request) -> RawRequest:
+        """Takes a request off the wire, within bounds. Raises TokenRequestError."""
+        sender, body = self._sender(http), b""
+        if http.method == "POST":
+            body = await _body(http)
+        elif http.method != "GET":
+            raise MethodNotAllowed("use GET or POST")
+        return RawRequest(
+            http.method,
+            http.rel_url.raw_query_string,
+            body,
+            http.headers.get("Content-Type", ""),
+            tuple(http.headers.getall("Authorization", ())),
+            sender,
+            http.headers.get("User-Agent", ""),
+        )
+
+    async def _healthz(self, _: web.Request) -> web.StreamResponse:
+        return page(b"ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.StreamResponse:
+        why = "stopping" if self._draining else self.why_unready()
+        return page(f"{why or 'ok'}\n".encode(), status=200 if why is None else 503)
+
+    async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
+        return page(self._metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _nothing_here(self, _: web.Request) -> web.StreamResponse:
+        return refusal(PageNotFound(f"tokens are issued under {TOKEN_PATHS[0]}"))
+
+    async def _close(self, _: web.Application) -> None:
+        self.audit.flush()
+        self.checks.close()
+
+
+async def _expect(http: web.Request) -> web.StreamResponse | None:
+    """Meets an expectation (RFC 9110, 10.1.1). aiohttp's own fails where the header is not UTF-8."""
+    if http.headers.get("Expect", "").lower() != "100-continue":
+        return refusal(ExpectationFailed())
+    if http.version == HttpVersion11:
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0
+    return None
+
+
+async def _body(http: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await http.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLargeError(f"a token request has at most {BODY_BYTES} bytes") from None
+    except TimeoutError:
+        raise InvalidRequestError("the body did not arrive in time") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise InvalidRequestError("the body broke off or cannot be read") from None
+
+
+def _in_full(asked: tuple[Scope, ...], access: list[Access]) -> bool:
+    """Whether everything asked for was granted; `*` counts as granted where anything was."""
+    held = {(entry["type"], entry["name"]): entry["actions"] for entry in access}
+    return all(
+        bool(actions) if ANY in scope.actions else set(scope.actions) <= set(actions)
+        for scope in asked
+        for actions in [held.get((scope.type, scope.name), [])]
+    )

@@ -1,0 +1,326 @@
+"""The mirror: the same end in whatever order the news come, and keys only where there is something to look at."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pullpass.api import names
+from pullpass.controller import cache as module
+from pullpass.controller.cache import Cache
+from pullpass.controller.places.pull_secret import Wanted
+from pullpass.controller.queue import Key
+from pullpass.credentials.record import Record
+
+Event = tuple[str, str, dict[str, Any]]
+"""Type, kind, object."""
+KEY = Key("token", "web", "reader")
+
+
+def meta(name: str, version: int, uid: str = "uid-1", namespace: str | None = "web", **more: Any) -> dict[str, Any]:
+    metadata = {"name": name, "uid": uid, "resourceVersion": str(version), **more}
+    return metadata | ({"namespace": namespace} if namespace else {})
+
+
+def token(
+    version: int, uid: str = "uid-1", map_: str = "demo", far: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+    spec = {"scopeMapRef": {"name": map_}, "pullSecret": {"namespaces": list(far)}}
+    return {"metadata": meta("reader", version, uid, generation=version, **more), "spec": spec}
+
+
+def scope_map(version: int, uid: str = "map-1", text: str = "") -> dict[str, Any]:
+    return {"metadata": meta("demo", version, uid, None), "spec": {"description": text}}
+
+
+def namespace(
+    version: int, uid: str = "ns-1", labels: dict[str, str] | None = None, accepts: str | None = None, **more: Any
+) -> dict[str, Any]:
+    annotations = None if accepts is None else {names.ACCEPT_ANNOTATION: accepts}
+    return {"metadata": meta("web", version, uid, None, labels=labels, annotations=annotations, **more)}
+
+
+def pull_secret(version: int, uid: str = "secret-1", owner: str = "uid-1", text: str = "e30=") -> dict[str, Any]:
+    body = Wanted("web", "reader-pull", "web", "reader", owner, retain=False).body(text)
+    body["metadata"] |= {"uid": uid, "resourceVersion": str(version)}
+    return body
+
+
+def record(version: int, uid: str = "record-1", owner: str = "uid-1", name: str = "reader") -> dict[str, Any]:
+    body = Record(owner, "web", name).to_secret("credentials")
+    body["metadata"] |= {"uid": uid, "resourceVersion": str(version)}
+    return body
+
+
+def account(version: int, uid: str = "sa-1", secrets: tuple[str, ...] = (), ours: str = "") -> dict[str, Any]:
+    annotations = {names.ENTRIES_ANNOTATION: ours} if ours else {}
+    return {
+        "metadata": meta("default", version, uid, annotations=annotations),
+        "imagePullSecrets": [{"name": secret} for secret in secrets],
+    }
+
+
+def observe(mirror: Cache, event: Event) -> set[Key]:
+    type_, kind, body = event
+    match kind:
+        case "token":
+            return mirror.observe_token(type_, body)
+        case "scopemap":
+            return mirror.observe_scope_map(type_, body)
+        case "namespace":
+            return mirror.observe_namespace(type_, body)
+        case "account":
+            return mirror.observe_service_account(type_, body)
+        case _:
+            return mirror.observe_secret(type_, body, "credentials")
+
+
+def state(mirror: Cache) -> dict[str, Any]:
+    """All that is known, empty rests of indexes left out; memory of deletions is none of it."""
+    known = {name: value for name, value in vars(mirror).items() if not name.startswith("_")}
+    return {
+        name: {key: entry for key, entry in value.items() if entry or not isinstance(entry, set | dict)}
+        for name, value in known.items()
+    }
+
+
+VARIANTS: dict[str, list[Any]] = {
+    "token": [
+        token,
+        lambda v, u: token(v, u, "other"),
+        lambda v, u: token(v, u, far=("staging", "prod")),
+    ],
+    "scopemap": [scope_map, lambda v, u: scope_map(v, u, "text")],
+    "namespace": [
+        namespace,
+        lambda v, u: namespace(v, u, {"team": "web"}),
+        lambda v, u: namespace(v, u, accepts="a, b"),
+    ],
+    "secret": [
+        pull_secret,
+        lambda v, u: pull_secret(v, u, text="e30K"),
+        lambda v, u: pull_secret(v, u, owner="uid-2"),
+    ],
+    "record": [record, lambda v, u: record(v, u, name="other")],
+    "account": [
+        account,
+        lambda v, u: account(v, u, ("x", "reader-pull"), "reader-pull=uid-1"),
+        lambda v, u: account(v, u, ("reader-pull",), "reader-pull=uid-2"),
+    ],
+}
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """What happens to one name of each of some kinds, in its true order, through deletion and new UIDs."""
+    version = 100
+    events: list[Event] = []
+    alive: dict[str, str | None] = {}
+    kinds = st.sampled_from(sorted(VARIANTS))
+    for kind, number in draw(st.lists(st.tuples(kinds, st.integers(-1, 2)), min_size=1, max_size=12)):
+        version += 1
+        uid = alive.get(kind)
+        if number >= 0 or uid is None:
+            type_ = "ADDED" if uid is None else "MODIFIED"
+            alive[kind] = uid = uid or f"uid-{draw(st.integers(1, 2))}-{version}"
+            if kind == "token":
+                alive[kind] = uid = uid if type_ == "MODIFIED" else f"uid-{1 + version % 2}-{version}"
+        else:
+            type_ = "DELETED"
+            alive[kind] = None
+        variants = VARIANTS[kind]
+        events.append((type_, kind, variants[number % len(variants)](version, uid)))
+    return events
+
+
+@settings(max_examples=300)
+@given(histories(), st.data())
+def test_news_may_come_late_twice_and_out_of_order(history: list[Event], data: st.DataObject) -> None:
+    expected = Cache()
+    for event in history:
+        observe(expected, event)
+    again = data.draw(st.lists(st.sampled_from(history), max_size=4))
+    mirror = Cache()
+    for event in data.draw(st.permutations([*history, *again])):
+        observe(mirror, event)
+    assert state(mirror) == state(expected)
+
+
+@settings(max_examples=100)
+@given(histories(), st.data())
+def test_old_news_queue_nothing_but_sweeps(history: list[Event], data: st.DataObject) -> None:
+    mirror = Cache()
+    for event in history:
+        observe(mirror, event)
+    event = data.draw(st.sampled_from(history))
+    sweep = {Key("orphan", name=event[2]["metadata"]["uid"])}
+    assert observe(mirror, event) == (sweep if event[:2] == ("DELETED", "token") else set())
+
+
+@settings(max_examples=100)
+@given(histories())
+def test_a_restart_ends_in_the_same_state(history: list[Event]) -> None:
+    mirror, fresh = Cache(), Cache()
+    last: dict[str, Event] = {}
+    for event in history:
+        observe(mirror, event)
+        last[event[1]] = event
+    for type_, kind, body in last.values():
+        if type_ != "DELETED":
+            observe(fresh, ("", kind, body))
+    assert state(fresh) == state(mirror)
+    assert set(fresh.every_key()) == set(mirror.every_key())
+
+
+def test_a_new_uid_under_the_same_name_leaves_the_rests_of_the_old_one() -> None:
+    mirror = Cache()
+    assert mirror.observe_token("ADDED", token(1)) == {KEY}
+    mirror.observe_secret("ADDED", record(2), "credentials")
+    assert mirror.observe_token("ADDED", token(5, "uid-2")) == {KEY, Key("orphan", name="uid-1")}
+    assert mirror.tokens[KEY].uid == "uid-2"
+    assert mirror.tokens_by_uid == {"uid-2": KEY}
+    assert mirror.observe_token("DELETED", token(4)) == {Key("orphan", name="uid-1")}
+    assert mirror.tokens[KEY].uid == "uid-2"
+    assert set(mirror.every_key()) == {KEY, Key("orphan", name="uid-1")}
+
+
+def test_an_answer_that_comes_after_the_deletion_wakes_no_ghost() -> None:
+    mirror = Cache()
+    mirror.observe_token("ADDED", token(1))
+    mirror.observe_token("DELETED", token(3))
+    assert mirror.observe_token("MODIFIED", token(2)) == set()
+    assert mirror.tokens == {}
+    mirror.observe_secret("DELETED", pull_secret(3), "credentials")
+    assert mirror.observe_secret("MODIFIED", pull_secret(2), "credentials") == set()
+    assert mirror.pull_secrets == {}
+
+
+def test_deletions_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_DELETIONS", 3)
+    mirror = Cache()
+    for number in range(10):
+        body = token(2 * number + 1)
+        body["metadata"]["name"] = f"reader-{number}"
+        mirror.observe_token("ADDED", body)
+        mirror.observe_token("DELETED", body)
+    assert len(mirror._deletions) == 3
+
+
+@pytest.fixture
+def mirror() -> Cache:
+    mirror = Cache()
+    mirror.observe_token("ADDED", token(1, far=("staging",)))
+    return mirror
+
+
+def test_the_indexes_lead_to_the_token(mirror: Cache) -> None:
+    assert mirror.observe_scope_map("ADDED", scope_map(1)) == {KEY}
+    assert mirror.observe_namespace("ADDED", namespace(1)) == {KEY}
+    staging = namespace(1)
+    staging["metadata"]["name"] = "staging"
+    assert mirror.observe_namespace("ADDED", staging) == {KEY}
+    assert mirror.observe_secret("ADDED", record(1), "credentials") == {KEY}
+    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == {KEY}
+    assert mirror.observe_service_account("ADDED", account(1)) == {KEY}
+
+
+def test_the_indexes_follow_the_spec(mirror: Cache) -> None:
+    mirror.observe_token("MODIFIED", token(2, map_="other"))
+    assert mirror.observe_scope_map("ADDED", scope_map(1)) == set()
+    staging = namespace(1)
+    staging["metadata"]["name"] = "staging"
+    assert mirror.observe_namespace("ADDED", staging) == set()
+
+
+def test_deletions_lead_to_the_token(mirror: Cache) -> None:
+    added: list[Event] = [
+        ("ADDED", "scopemap", scope_map(1)),
+        ("ADDED", "namespace", namespace(1)),
+        ("ADDED", "record", record(1)),
+        ("ADDED", "secret", pull_secret(1)),
+        ("ADDED", "account", account(1)),
+    ]
+    for event in added:
+        observe(mirror, event)
+        assert observe(mirror, ("DELETED", *event[1:])) == {KEY}, event[1]
+
+
+def test_what_belongs_to_no_token_leads_to_a_sweep() -> None:
+    mirror = Cache()
+    orphan = {Key("orphan", name="uid-1")}
+    assert mirror.observe_secret("ADDED", record(1), "credentials") == orphan
+    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == orphan
+    assert mirror.observe_service_account("ADDED", account(1, ours="reader-pull=uid-1")) == orphan
+    assert set(mirror.every_key()) == orphan
+
+
+def test_a_secret_that_changes_hands_wakes_both(mirror: Cache) -> None:
+    mirror.observe_secret("ADDED", pull_secret(1), "credentials")
+    keys = mirror.observe_secret("MODIFIED", pull_secret(2, owner="uid-2"), "credentials")
+    assert keys == {KEY, Key("orphan", name="uid-2")}
+    assert mirror.secrets_of["uid-1"] == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "relevant"),
+    [
+        ({"labels": {"team": "web"}}, False),
+        ({"labels": {"team": "web"}, "accepts": " a,b ,, "}, False),
+        ({"labels": {"team": "web"}, "generation": 7}, False),
+        ({"labels": {"team": "app"}}, True),
+        ({}, True),
+        ({"labels": {"team": "web"}, "accepts": "a"}, True),
+        ({"labels": {"team": "web"}, "deletionTimestamp": "2027-03-01T12:00:00Z"}, True),
+    ],
+)
+def test_a_namespace_counts_only_where_it_matters(mirror: Cache, change: dict[str, Any], relevant: bool) -> None:
+    accepts = "b,a" if change.get("accepts") == " a,b ,, " else None
+    mirror.observe_namespace("ADDED", namespace(1, labels={"team": "web"}, accepts=accepts))
+    assert bool(mirror.observe_namespace("MODIFIED", namespace(2, **change))) is relevant
+
+
+@pytest.mark.parametrize(
+    ("after", "relevant"),
+    [
+        (account(2, secrets=("a",)), False),
+        (account(2, secrets=("a", "b")), False),
+        (account(2), False),
+        (account(2, secrets=("a", "reader-pull")), True),
+        (account(2, secrets=("a",), ours="a=uid-1"), True),
+    ],
+)
+def test_a_service_account_counts_only_where_it_matters(mirror: Cache, after: dict[str, Any], relevant: bool) -> None:
+    mirror.observe_service_account("ADDED", account(1, secrets=("a",)))
+    assert bool(mirror.observe_service_account("MODIFIED", after)) is relevant
+
+
+def test_consent_is_a_list_with_commas() -> None:
+    mirror = Cache()
+    mirror.observe_namespace("ADDED", namespace(1, accepts=" a,b ,, "))
+    assert mirror.namespaces["web"].accepts == {"a", "b"}
+
+
+def test_secrets_of_the_credentials_namespace() -> None:
+    mirror = Cache()
+    leaf = record(1)
+    leaf["metadata"]["labels"] = {names.COMPONENT_LABEL: names.SIGNING_KEY}
+    assert mirror.observe_secret("MODIFIED", leaf, "credentials") == {
+        Key("signing-keys", name=leaf["metadata"]["name"])
+    }
+    spoiled = record(2)
+    spoiled["data"] = {}
+    mirror.observe_secret("ADDED", spoiled, "credentials")
+    assert mirror.records["uid-1"].record is None
+    # A record's labels in another namespace make no record.
+    planted = record(3, owner="uid-9")
+    planted["metadata"]["namespace"] = "web"
+    assert mirror.observe_secret("ADDED", planted, "credentials") == set()
+    assert "uid-9" not in mirror.records
+
+
+def test_a_token_without_a_readable_spec_is_known_all_the_same() -> None:
+    mirror = Cache()
+    body = {"metadata": meta("reader", 1), "spec": {"scopeMapRef": None, "pullSecret": None}}
+    assert mirror.observe_token("ADDED", body) == {KEY}
+    assert mirror.tokens[KEY].target_namespaces() == ("web",)
