@@ -49,6 +49,8 @@ class Reason(StrEnum):
     NAMESPACE_NOT_CONSENTING = "NamespaceNotConsenting"
     SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
     WRITE_REFUSED = "WriteRefused"
+    WRITE_FAILED = "WriteFailed"
+    RECORD_NOT_WRITTEN = "RecordNotWritten"
     CONTESTED = "Contested"
 
 

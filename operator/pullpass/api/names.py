@@ -45,6 +45,11 @@ def username(namespace: str, name: str) -> str:
     return f"{namespace}.{name}"
 
 
+def pull_secret(token: str, named: str | None = None) -> str:
+    """The name of a token's pull secret, in every namespace: the one that its spec names, or the default."""
+    return named or f"{token}-pull"
+
+
 def of_registry(name: str, registry: str) -> str:
     """The name of what each registry has its own of: `name` itself for the default one, so that it stays as it is
     where there is but one."""

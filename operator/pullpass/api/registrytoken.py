@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from pullpass.api import names
 from pullpass.api.conditions import Condition
 from pullpass.api.fields import (
     SUBDOMAIN,
@@ -209,7 +210,7 @@ class RegistryTokenSpec(Model):
 
     def pull_secret_name(self, token_name: str) -> str:
         """Name of the pull secret of a token of that name."""
-        return self.pull_secret.name or f"{token_name}-pull"
+        return names.pull_secret(token_name, self.pull_secret.name)
 
 
 class PasswordStatus(Model):

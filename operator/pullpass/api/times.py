@@ -13,6 +13,11 @@ _DURATION = re.compile(DURATION_PATTERN)
 _TIME = re.compile(TIME_PATTERN)
 
 
+def utcnow() -> datetime:
+    """The wall clock: the one clock of everything that has a date."""
+    return datetime.now(UTC)
+
+
 def parse_duration(text: object) -> timedelta:
     """`720h`, `1h30m`, `45s` as a timedelta. Raises ValueError for anything else."""
     if isinstance(text, timedelta):

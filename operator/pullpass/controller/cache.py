@@ -37,22 +37,37 @@ class StoredToken:
     spec: Document
     status: Document
     deleting: bool
+    pull_secret_name: str
+    """Name of its pull secret, in every namespace."""
+    targets: tuple[str, ...]
+    """The namespaces that get it: its own, then the further ones it names."""
     requests: Requests = field(default_factory=Requests)
     """What its annotations ask for."""
+
+    @classmethod
+    def read(cls, body: Body) -> "StoredToken":
+        """From the API object."""
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        namespace, name = metadata["namespace"], metadata["name"]
+        pull_secret = spec.get("pullSecret") or {}
+        return cls(
+            namespace=namespace,
+            name=name,
+            uid=metadata["uid"],
+            generation=int(metadata.get("generation", 0)),
+            resource_version=metadata["resourceVersion"],
+            spec=Document.of(spec),
+            status=Document.of(body.get("status") or {}),
+            deleting="deletionTimestamp" in metadata,
+            pull_secret_name=names.pull_secret(name, pull_secret.get("name")),
+            targets=tuple(dict.fromkeys((namespace, *(pull_secret.get("namespaces") or ())))),
+            requests=Requests.read(metadata.get("annotations") or {}),
+        )
 
     @property
     def key(self) -> Key:
         """Its key in the work queue."""
         return Key("token", self.namespace, self.name)
-
-    def pull_secret_name(self) -> str:
-        """Name of its pull secret, in every namespace."""
-        return (self.spec.read().get("pullSecret") or {}).get("name") or f"{self.name}-pull"
-
-    def target_namespaces(self) -> tuple[str, ...]:
-        """Its own namespace, then the further ones it names."""
-        further = (self.spec.read().get("pullSecret") or {}).get("namespaces") or ()
-        return tuple(dict.fromkeys((self.namespace, *further)))
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,8 @@ class Cache:
         self.secrets_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self.service_accounts: defaultdict[str, dict[str, ServiceAccount]] = defaultdict(dict)
         self.entries_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self.gone: set[str] = set()
+        """UIDs that are not of a living token, as the API server itself has said: what carries them can be removed."""
         self._deletions: dict[tuple[str, str, str], int] = {}
 
     def _is_news(self, kind: str, type_: str | None, body: Body, known: Any) -> bool:
@@ -120,51 +137,45 @@ class Cache:
                 del self._deletions[next(iter(self._deletions))]
         return True
 
-    def keys_of(self, token_uid: str) -> set[Key]:
-        """The key of the token with that UID, or the key of its rests."""
-        key = self.tokens_by_uid.get(token_uid)
-        return {key if key is not None else Key("orphan", name=token_uid)}
+    def key_of(self, token_uid: str) -> Key:
+        """The key of the token with that UID, or of the cleanup after it."""
+        return self.tokens_by_uid.get(token_uid) or Key("cleanup", name=token_uid)
+
+    def namespaces_with(self, token_uid: str) -> set[str]:
+        """The namespaces that have a pull secret or an entry with that token's UID."""
+        places = (*self.secrets_of.get(token_uid, ()), *self.entries_of.get(token_uid, ()))
+        return {namespace for namespace, _ in places}
 
     def observe_token(self, type_: str | None, body: Body) -> set[Key]:
         """A RegistryToken."""
         metadata = body["metadata"]
         key = Key("token", metadata["namespace"], metadata["name"])
         known = self.tokens.get(key)
-        keys = {Key("orphan", name=metadata["uid"])} if type_ == DELETED else {key}
+        keys = {Key("cleanup", name=metadata["uid"])} if type_ == DELETED else {key}
         if not self._is_news("token", type_, body, known):
             return keys if type_ == DELETED else set()
         if known is not None:
             self._forget_token(known)
             if known.uid != metadata["uid"]:
-                keys.add(Key("orphan", name=known.uid))
+                keys.add(Key("cleanup", name=known.uid))
         if type_ == DELETED:
             self.tokens.pop(key, None)
             return keys
-        token = StoredToken(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            generation=int(metadata.get("generation", 0)),
-            resource_version=metadata["resourceVersion"],
-            spec=Document.of(body.get("spec") or {}),
-            status=Document.of(body.get("status") or {}),
-            deleting="deletionTimestamp" in metadata,
-            requests=Requests.read(metadata.get("annotations") or {}),
-        )
-        self.tokens[key] = token
+        token = self.tokens[key] = StoredToken.read(body)
+        self.gone.discard(token.uid)
         self.tokens_by_uid[token.uid] = key
         self.tokens_by_map[_map_name(token)].add(key)
-        for namespace in token.target_namespaces():
+        for namespace in token.targets:
             self.tokens_by_target[namespace].add(key)
-            self.tokens_by_secret[namespace, token.pull_secret_name()].add(key)
+            self.tokens_by_secret[namespace, token.pull_secret_name].add(key)
         return keys
 
     def _forget_token(self, token: StoredToken) -> None:
         self.tokens_by_uid.pop(token.uid, None)
         _discard(self.tokens_by_map, _map_name(token), token.key)
-        for namespace in token.target_namespaces():
+        for namespace in token.targets:
             _discard(self.tokens_by_target, namespace, token.key)
-            _discard(self.tokens_by_secret, (namespace, token.pull_secret_name()), token.key)
+            _discard(self.tokens_by_secret, (namespace, token.pull_secret_name), token.key)
 
     def observe_scope_map(self, type_: str | None, body: Body) -> set[Key]:
         """A ScopeMap."""
@@ -225,7 +236,7 @@ class Cache:
             return set()
         if type_ == DELETED:
             self.records.pop(token_uid, None)
-            return self.keys_of(token_uid)
+            return {self.key_of(token_uid)}
         try:
             record: Record | None = Record.from_secret(body)
         except ValueError:
@@ -233,7 +244,7 @@ class Cache:
         self.records[token_uid] = StoredRecord(
             record, metadata["namespace"], metadata["uid"], metadata["resourceVersion"]
         )
-        return self.keys_of(token_uid)
+        return {self.key_of(token_uid)}
 
     def _observe_pull_secret(self, type_: str | None, body: Body) -> set[Key]:
         metadata = body["metadata"]
@@ -245,23 +256,25 @@ class Cache:
         if known is not None:
             _discard(self.secrets_of, known.token_uid, place)
             del self.pull_secrets[place]
-            keys |= self.keys_of(known.token_uid)
+            keys.add(Key("place", known.namespace, known.token_uid))
         seen = StoredPullSecret.read(body) if type_ != DELETED else None
         if seen is not None:
             self.pull_secrets[place] = seen
             self.secrets_of[seen.token_uid].add(place)
-            keys |= self.keys_of(seen.token_uid)
+            keys.add(Key("place", seen.namespace, seen.token_uid))
         return keys
 
     def observe_service_account(self, type_: str | None, body: Body) -> set[Key]:
         """A ServiceAccount."""
         metadata = body["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        known = self.service_accounts[namespace].get(name)
+        known = self.service_accounts.get(namespace, {}).get(name)
         if not self._is_news("serviceaccount", type_, body, known):
             return set()
         if known is not None:
             del self.service_accounts[namespace][name]
+            if not self.service_accounts[namespace]:
+                del self.service_accounts[namespace]
             for uid in known.ours.values():
                 _discard(self.entries_of, uid, (namespace, name))
         seen = None if type_ == DELETED else ServiceAccount.read(body)
@@ -272,16 +285,15 @@ class Cache:
         return self._concerned(namespace, known, seen)
 
     def _concerned(self, namespace: str, before: ServiceAccount | None, after: ServiceAccount | None) -> set[Key]:
-        """The tokens that a change of a ServiceAccount concerns, which are few where only entries differ."""
-        if before is None or after is None:
-            keys = set(self.tokens_by_target.get(namespace, ()))
-        else:
-            changed = set(before.pull_secrets) ^ set(after.pull_secrets)
-            keys = {key for secret in changed for key in self.tokens_by_secret.get((namespace, secret), ())}
+        """The tokens that may miss a ServiceAccount, and the places that a changed entry concerns: few, of many."""
         marks = set(before.ours.items() if before else ()) ^ set(after.ours.items() if after else ())
-        for _, uid in marks:
-            keys |= self.keys_of(uid)
-        return keys
+        keys = {Key("place", namespace, uid) for _, uid in marks}
+        if before is None or after is None:
+            tokens = self.tokens_by_target.get(namespace, set())
+            return keys | tokens | {Key("place", namespace, self.tokens[key].uid) for key in tokens}
+        changed = set(before.pull_secrets) ^ set(after.pull_secrets)
+        tokens = {key for secret in changed for key in self.tokens_by_secret.get((namespace, secret), ())}
+        return keys | {Key("place", namespace, self.tokens[key].uid) for key in tokens}
 
     def known(self, plural: str) -> Iterator[Body]:
         """What is known of one kind, each with only the metadata that tells it from others."""
@@ -306,12 +318,12 @@ class Cache:
                 yield _stub(record.namespace, name, record, names.CREDENTIAL_RECORD, token_uid)
 
     def every_key(self) -> Iterable[Key]:
-        """All tokens, and the rests of all that are no more: what a new leader looks at."""
+        """All tokens, and the cleanup after all that are gone: what a new leader looks at."""
         yield from self.tokens
         uids = {*self.records, *self.secrets_of, *self.entries_of}
         for uid in uids:
             if uid not in self.tokens_by_uid:
-                yield Key("orphan", name=uid)
+                yield Key("cleanup", name=uid)
 
 
 def _stub(namespace: str, name: str, known: Any, component: str = "", token_uid: str = "") -> Body:

@@ -9,6 +9,11 @@ from pullpass.controller.queue import Kind
 LEADER = Gauge("pullpass_operator_leader", "1 while this replica holds the Lease.")
 QUEUE = Gauge("pullpass_operator_queue_length", "Keys that wait for a worker or are being worked on.")
 TOKENS = Gauge("pullpass_operator_registry_tokens", "RegistryTokens that this replica knows.")
+UNSETTLED = Gauge(
+    "pullpass_operator_unsettled_tokens",
+    "RegistryTokens that something is in the way of, by the reason in their conditions.",
+    ["reason"],
+)
 RECONCILES = Counter("pullpass_operator_reconciles_total", "Keys worked on, by kind and outcome.", ["kind", "outcome"])
 for _kind in get_args(Kind):
     for _outcome in ("failed", "defect"):

@@ -1,43 +1,66 @@
 """The work queue: the one way anything gets done.
 
 A key is in it once, however often it is added; while it is worked on, another add makes it run again afterwards.
-Failures back off per key, with jitter. Due times come from stored dates and follow the wall clock, also when it jumps.
+Due times come from stored dates and follow the wall clock, also when it jumps.
 
-What somebody waits for goes before what is merely due, and namespaces take turns: neither 20,000 passwords that are
-due at once nor a namespace with thousands of tokens keeps a new token of another namespace waiting.
+Whoever is slow or broken harms only itself:
+
+- A key that failed comes again after a back-off of its own, of which news leaves the shortest. Such retries are paced
+  over all keys, and run beside the others, never in their place. Where one of a namespace succeeds again, the others of
+  it are retried at once.
+- A pass that hangs gives its turn to another key after some seconds. No namespace, and no kind of key, can have so many
+  passes under way that none is left for the others.
+- What somebody waits for goes before what is merely due, and namespaces take turns: neither 20,000 passwords that are
+  due at once nor a namespace with thousands of tokens keeps a new token of another namespace waiting.
 """
 
 import asyncio
 import heapq
 import random
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple, get_args
+
+from pullpass.api.times import utcnow
 
 FIRST_BACKOFF = 0.5
-LAST_BACKOFF = 300.0
-"""Seconds before a failed key is tried again: doubling from the first to the last."""
+LAST_BACKOFF = 15.0
+"""Seconds before a failed key is tried again: doubling from the first to the last. What was broken works again within
+the last one once it is mended, as nothing tells us of most repairs."""
+RETRIES_PER_SECOND = 20.0
+"""Keys that failed before are tried again at this rate at most: a fifth of the writes that there may be by default."""
 SHARE = 4
 """Of so many keys one is taken from those that are not urgent, also while urgent ones wait."""
+SLOW_SECONDS = 2.0
+"""A pass under way for longer than this gives its turn to another key."""
+MAX_RUNNING = 64
+"""Passes under way at once, slow ones included."""
+MAX_OF_KIND = 40
+MAX_OF_NAMESPACE = 4
+MAX_RETRIES = 16
+"""Passes under way at once of one kind, in one namespace, and of keys that failed before."""
 CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
 
-Kind = Literal["token", "orphan", "signing-keys", "server-keys"]
+Kind = Literal["token", "place", "cleanup", "signing-keys", "server-keys"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Key(NamedTuple):
-    """What is to be looked at: a RegistryToken, the rests of one (by its UID), or the signing keys of a registry (by
-    the name of its leaf's Secret)."""
+    """What is to be looked at.
+
+    `token`: a RegistryToken. `place`: a namespace and the UID of the RegistryToken whose pull secret and entries are in
+    it, or were. `cleanup`: the UID of a RegistryToken that is gone. `signing-keys`: the keys of a registry, by the name
+    of its leaf's Secret. `server-keys`: all certificates of our servers.
+    """
 
     kind: Kind
     namespace: str = ""
     name: str = ""
-
-
-def _utcnow() -> datetime:
-    return datetime.now(UTC)
 
 
 class _Lane:
@@ -62,13 +85,16 @@ class _Lane:
         if key in self:
             self._take(key.namespace, key)
 
-    def pop(self) -> Key:
-        namespace = next(iter(self._keys))
-        key = next(iter(self._keys[namespace]))
-        self._take(namespace, key)
-        if namespace in self._keys:
-            self._keys[namespace] = self._keys.pop(namespace)
-        return key
+    def pop(self, full: Callable[[str], bool]) -> Key | None:
+        """The next key, of a namespace that is not full; None where all are."""
+        for namespace, keys in self._keys.items():
+            if not full(namespace):
+                key = next(iter(keys))
+                self._take(namespace, key)
+                if namespace in self._keys:
+                    self._keys[namespace] = self._keys.pop(namespace)
+                return key
+        return None
 
     def _take(self, namespace: str, key: Key) -> None:
         keys = self._keys[namespace]
@@ -78,25 +104,72 @@ class _Lane:
             del self._keys[namespace]
 
 
+class _Lanes:
+    """A lane for each kind, which take turns: where one kind has to wait, the others go on."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Kind, _Lane] = {kind: _Lane() for kind in KINDS}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._lanes[key.kind]
+
+    def add(self, key: Key) -> None:
+        self._lanes[key.kind].add(key)
+
+    def discard(self, key: Key) -> None:
+        self._lanes[key.kind].discard(key)
+
+    def pop(self, full: Callable[[Kind], bool], full_namespace: Callable[[str], bool]) -> Key | None:
+        for kind, lane in list(self._lanes.items()):
+            if full(kind):
+                continue
+            key = lane.pop(full_namespace)
+            if key is not None:
+                self._lanes[kind] = self._lanes.pop(kind)
+                return key
+        return None
+
+
+@dataclass(slots=True)
+class _Pass:
+    """A key that is being worked on."""
+
+    begun: float
+    urgent: bool
+    retry: bool
+    again: bool | None = None
+    """Whether the key was added meanwhile; if so, whether as an urgent one."""
+
+
 class WorkQueue:
-    """Keys waiting to be worked on."""
+    """Keys waiting to be worked on. `workers` is how many passes may be under way, slow ones not counted."""
 
     def __init__(
         self,
         *,
-        now: Callable[[], datetime] = _utcnow,
+        workers: int = 8,
+        now: Callable[[], datetime] = utcnow,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._workers = workers
         self._now = now
         self._monotonic = monotonic
         self._jitter = jitter
-        self._urgent = _Lane()
-        self._others = _Lane()
+        self._urgent = _Lanes()
+        self._others = _Lanes()
+        self._retries = _Lanes()
         self._turn = 0
-        self._running: dict[Key, bool] = {}
-        self._again: dict[Key, bool] = {}
-        self._delayed: list[tuple[float, Key, bool]] = []
+        self._next_retry = float("-inf")
+        self._running: dict[Key, _Pass] = {}
+        self._delayed: list[tuple[float, Key]] = []
+        self._backing_off: dict[Key, float] = {}
+        """Keys whose back-off goes on, and when it ends; other entries of `_delayed` do not count any more."""
+        self._failing: defaultdict[str, set[Key]] = defaultdict(set)
+        """By namespace, those of them."""
         self._dated: list[tuple[datetime, Key]] = []
         self._due: dict[Key, datetime] = {}
         self._failures: dict[Key, int] = {}
@@ -104,12 +177,17 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Keys that wait for nothing but a worker, or are being worked on."""
-        return len(self._urgent) + len(self._others) + len(self._running)
+        return len(self._urgent) + len(self._others) + len(self._retries) + len(self._running)
 
     def add(self, key: Key, *, urgent: bool = False) -> None:
-        """The key is to be looked at as soon as possible; an urgent one before others."""
-        if key in self._running:
-            self._again[key] = urgent or self._again.get(key, False)
+        """Has the key looked at as soon as possible, an urgent one before others; one that has failed, after the first
+        back-off at the latest."""
+        running = self._running.get(key)
+        if running is not None:
+            running.again = urgent or bool(running.again)
+            return
+        if key in self._failures:
+            self._retry_after(key, FIRST_BACKOFF)
             return
         if urgent:
             self._others.discard(key)
@@ -118,13 +196,12 @@ class WorkQueue:
             self._others.add(key)
         self._changed.set()
 
-    def add_after(self, key: Key, seconds: float, *, urgent: bool = False) -> None:
-        """The key is to be looked at after some seconds, whatever the wall clock does."""
-        heapq.heappush(self._delayed, (self._monotonic() + seconds, key, urgent))
-        self._changed.set()
+    def add_beside(self, key: Key, other: Key) -> None:
+        """Has the key looked at, as urgently as the other one, which is being worked on."""
+        self.add(key, urgent=other in self._running and self._running[other].urgent)
 
     def set_due(self, key: Key, due: datetime | None) -> None:
-        """The key is to be looked at when this time has come; replaces the due time it had."""
+        """Has the key looked at when this time has come; replaces the due time it had."""
         if due is None:
             self._due.pop(key, None)
         elif self._due.get(key) != due:
@@ -133,29 +210,26 @@ class WorkQueue:
             self._changed.set()
 
     async def get(self) -> Key:
-        """The next key. The caller says `done` or `failed` afterwards."""
+        """Waits for the next key. The caller says `done` or `failed` afterwards."""
         while True:
             self._changed.clear()
             wait = self._collect()
-            if self._urgent or self._others:
-                return self._take()
+            key = self._take()
+            if key is not None:
+                return key
             try:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
             except TimeoutError:
                 continue
 
-    def _take(self) -> Key:
-        self._turn = (self._turn + 1) % SHARE
-        urgent = bool(self._urgent) and not (self._others and self._turn == 0)
-        key = (self._urgent if urgent else self._others).pop()
-        self._running[key] = urgent
-        return key
-
     def done(self, key: Key) -> None:
         """The key was worked on and is as it should be."""
         self._failures.pop(key, None)
-        self._finish(key)
+        again = self._running.pop(key).again
+        if again is not None:
+            self.add(key, urgent=again)
+        self._changed.set()
 
     def failed(self, key: Key, at_least: float = 0) -> float:
         """The key could not be worked on; it comes again after a growing time, returned in seconds."""
@@ -163,28 +237,82 @@ class WorkQueue:
         self._failures[key] = failures + 1
         backoff = min(FIRST_BACKOFF * 2 ** min(failures, 16), LAST_BACKOFF)
         delay: float = max(backoff * (0.5 + self._jitter() / 2), at_least)
-        self.add_after(key, delay, urgent=self._running.get(key, False))
-        self._finish(key)
+        if self._running.pop(key).again is not None:
+            delay = min(delay, max(FIRST_BACKOFF, at_least))
+        self._retry_after(key, delay)
+        self._changed.set()
         return delay
 
-    def _finish(self, key: Key) -> None:
-        self._running.pop(key, None)
-        urgent = self._again.pop(key, None)
-        if urgent is not None:
-            self.add(key, urgent=urgent)
+    def recovered(self, namespace: str) -> None:
+        """Something of that namespace that may have failed before works again: the others there need not wait."""
+        for key in list(self._failing.get(namespace, ())):
+            self._stop_waiting(key)
+            self._retries.add(key)
+            self._changed.set()
+
+    def _retry_after(self, key: Key, delay: float) -> None:
+        """Has a failed key come again after some seconds, or before that if that was settled already."""
+        at = self._monotonic() + delay
+        if key in self._retries or self._backing_off.get(key, at + 1) <= at:
+            return
+        self._backing_off[key] = at
+        self._failing[key.namespace].add(key)
+        heapq.heappush(self._delayed, (at, key))
+        self._changed.set()
+
+    def _stop_waiting(self, key: Key) -> None:
+        if self._backing_off.pop(key, None) is not None:
+            failing = self._failing[key.namespace]
+            failing.discard(key)
+            if not failing:
+                del self._failing[key.namespace]
+
+    def _take(self) -> Key | None:
+        """The next key whose turn it is, which is then being worked on; None while none may begin."""
+        if len(self._running) >= MAX_RUNNING:
+            return None
+        clock = self._monotonic()
+        kinds = Counter(key.kind for key in self._running)
+        namespaces = Counter(key.namespace for key in self._running if key.namespace)
+
+        def full(kind: Kind) -> bool:
+            return kinds[kind] >= MAX_OF_KIND
+
+        if self._next_retry <= clock and self._retries:
+            retried = [key.namespace for key, under_way in self._running.items() if under_way.retry]
+            in_retry = set(retried) - {""}
+            key = self._retries.pop(full, in_retry.__contains__) if len(retried) < MAX_RETRIES else None
+            if key is not None:
+                self._next_retry = max(self._next_retry, clock - 1) + 1 / RETRIES_PER_SECOND
+                self._running[key] = _Pass(clock, urgent=True, retry=True)
+                return key
+        if sum(under_way.begun > clock - SLOW_SECONDS for under_way in self._running.values()) >= self._workers:
+            return None
+        self._turn = (self._turn + 1) % SHARE
+        for lanes in (self._others, self._urgent) if self._turn == 0 else (self._urgent, self._others):
+            key = lanes.pop(full, lambda namespace: namespaces[namespace] >= MAX_OF_NAMESPACE)
+            if key is not None:
+                self._running[key] = _Pass(clock, urgent=lanes is self._urgent, retry=False)
+                return key
+        return None
 
     def _collect(self) -> float | None:
-        """Moves what has come due to the ready keys; returns seconds until the next may come due."""
+        """Moves what has come due to the lanes; returns seconds until the next key may begin, None if unknown."""
         clock, now = self._monotonic(), self._now()
         while self._delayed and self._delayed[0][0] <= clock:
-            _, key, urgent = heapq.heappop(self._delayed)
-            self.add(key, urgent=urgent)
+            at, key = heapq.heappop(self._delayed)
+            if self._backing_off.get(key) == at:
+                self._stop_waiting(key)
+                self._retries.add(key)
         while self._dated and self._dated[0][0] <= now:
             due, key = heapq.heappop(self._dated)
             if self._due.get(key) == due:
                 del self._due[key]
                 self.add(key)
-        waits = []
+        waits = [under_way.begun + SLOW_SECONDS - clock for under_way in self._running.values()]
+        waits = [wait for wait in waits if wait > 0] if self._urgent or self._others else []
+        if self._retries and self._next_retry > clock:
+            waits.append(self._next_retry - clock)
         if self._delayed:
             waits.append(self._delayed[0][0] - clock)
         if self._dated:

@@ -1,10 +1,12 @@
-"""The Kopf handlers: every watched kind, and nothing else. Each updates the mirror and queues what it touches.
+"""The Kopf handlers: every watched kind, and nothing else. Each updates the cache and queues what it touches.
 
 Kopf writes nothing: no finalizers, no annotations. That keeps deletions from hanging, makes a restart free, and a
 standby replica harmless.
 """
 
+import asyncio
 import logging
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,7 +34,7 @@ Wake = Callable[[Iterable[Key], bool], None]
 """Takes keys that may have something to do, and whether somebody waits for it."""
 
 
-def make_registry(mirror: Cache, wake: Wake, settings: OperatorSettings) -> kopf.OperatorRegistry:
+def make_registry(cache: Cache, wake: Wake, settings: OperatorSettings) -> kopf.OperatorRegistry:
     """Registers the handlers.
 
     Urgent is what concerns a token by itself. A ScopeMap or a Namespace may concern thousands, which take their turn.
@@ -45,23 +47,23 @@ def make_registry(mirror: Cache, wake: Wake, settings: OperatorSettings) -> kopf
 
     @kopf.on.event(names.GROUP, names.VERSION, "registrytokens", registry=registry)
     async def registry_token(event: kopf.RawEvent, **_: Any) -> None:
-        wake(mirror.observe_token(event["type"], event["object"]), event["type"] is not None)
+        wake(cache.observe_token(event["type"], event["object"]), event["type"] is not None)
 
     @kopf.on.event(names.GROUP, names.VERSION, "scopemaps", registry=registry)
     async def scope_map(event: kopf.RawEvent, **_: Any) -> None:
-        wake(mirror.observe_scope_map(event["type"], event["object"]), False)
+        wake(cache.observe_scope_map(event["type"], event["object"]), False)
 
     @kopf.on.event("", "v1", "namespaces", registry=registry)
     async def namespace(event: kopf.RawEvent, **_: Any) -> None:
-        wake(mirror.observe_namespace(event["type"], event["object"]), False)
+        wake(cache.observe_namespace(event["type"], event["object"]), False)
 
     @kopf.on.event("", "v1", "serviceaccounts", registry=registry)
     async def service_account(event: kopf.RawEvent, **_: Any) -> None:
-        wake(mirror.observe_service_account(event["type"], event["object"]), event["type"] is not None)
+        wake(cache.observe_service_account(event["type"], event["object"]), event["type"] is not None)
 
     @kopf.on.event("", "v1", "secrets", labels={names.MANAGED_BY_LABEL: names.MANAGED_BY}, registry=registry)
     async def secret(event: kopf.RawEvent, **_: Any) -> None:
-        keys = mirror.observe_secret(event["type"], event["object"], settings.credentials_namespace)
+        keys = cache.observe_secret(event["type"], event["object"], settings.credentials_namespace)
         wake(keys, event["type"] is not None)
 
     return registry
@@ -82,3 +84,40 @@ def make_kopf_settings() -> kopf.OperatorSettings:
     # At debug level Kopf logs whole objects, Secrets among them.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     return kopf_settings
+
+
+async def run(
+    cache: Cache,
+    wake: Wake,
+    settings: OperatorSettings,
+    stop: asyncio.Event,
+    blind: asyncio.Event,
+    stopped: asyncio.Event,
+) -> None:
+    """Kopf, which also answers the liveness probe, until `stopped`. A signal to stop sets `stop`, and the first of
+    Kopf's own tasks to end sets `blind`: it watches no more from then on, but may wait for the rest of itself for ever.
+    """
+    ready = asyncio.Event()
+    others = asyncio.all_tasks()
+    kopf_tasks = await kopf.spawn_tasks(
+        registry=make_registry(cache, wake, settings),
+        settings=make_kopf_settings(),
+        memories=Memories(),
+        standalone=True,
+        clusterwide=True,
+        # Otherwise Kopf looks up the name of its user, and in the container that user has none.
+        identity=settings.identity,  # type: ignore[arg-type]
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        ready_flag=ready,
+        stop_flag=stopped,
+    )
+    for task in kopf_tasks:
+        task.add_done_callback(lambda _: blind.set())
+    kopf_running = asyncio.create_task(kopf.run_tasks(kopf_tasks, ignored=others))
+    getting_ready = asyncio.create_task(ready.wait())
+    await asyncio.wait({kopf_running, getting_ready}, return_when=asyncio.FIRST_COMPLETED)
+    getting_ready.cancel()
+    # Kopf has put its own handlers there, which know nothing of the Lease.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await kopf_running

@@ -42,6 +42,15 @@ CASES = {
         silent={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="token",outcome="failed"}}': "0+1x20"},
         labels={"pod": "a", "kind": "token", "outcome": "defect"},
     ),
+    "PullpassTokensCannotSettle": Case(
+        fires={f'{OPERATOR}_unsettled_tokens{{{HERE},pod="a",reason="WriteFailed"}}': "0x3 2x30"},
+        silent={
+            f'{OPERATOR}_unsettled_tokens{{{HERE},pod="a",reason="WriteFailed"}}': "0x4 2x10 0x30",
+            f'{OPERATOR}_unsettled_tokens{{{ELSEWHERE},pod="a",reason="WriteFailed"}}': "2x30",
+        },
+        labels={"reason": "WriteFailed"},
+        after=25,
+    ),
     "PullpassKeysFail": Case(
         fires={f'{OPERATOR}_reconciles_total{{{HERE},pod="a",kind="signing-keys",outcome="failed"}}': "0x4 0+1x30"},
         silent={

@@ -16,6 +16,7 @@ from pullpass.credentials.record import Record
 Event = tuple[str, str, dict[str, Any]]
 """Type, kind, object."""
 KEY = Key("token", "web", "reader")
+PLACE = Key("place", "web", "uid-1")
 
 
 def meta(name: str, version: int, uid: str = "uid-1", namespace: str | None = "web", **more: Any) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def state(mirror: Cache) -> dict[str, Any]:
     return {
         name: {key: entry for key, entry in value.items() if entry or not isinstance(entry, set | dict)}
         for name, value in known.items()
+        if isinstance(value, dict)
     }
 
 
@@ -154,7 +156,7 @@ def test_old_news_queue_nothing_but_sweeps(history: list[Event], data: st.DataOb
     for event in history:
         observe(mirror, event)
     event = data.draw(st.sampled_from(history))
-    sweep = {Key("orphan", name=event[2]["metadata"]["uid"])}
+    sweep = {Key("cleanup", name=event[2]["metadata"]["uid"])}
     assert observe(mirror, event) == (sweep if event[:2] == ("DELETED", "token") else set())
 
 
@@ -177,12 +179,12 @@ def test_a_new_uid_under_the_same_name_leaves_the_rests_of_the_old_one() -> None
     mirror = Cache()
     assert mirror.observe_token("ADDED", token(1)) == {KEY}
     mirror.observe_secret("ADDED", record(2), "credentials")
-    assert mirror.observe_token("ADDED", token(5, "uid-2")) == {KEY, Key("orphan", name="uid-1")}
+    assert mirror.observe_token("ADDED", token(5, "uid-2")) == {KEY, Key("cleanup", name="uid-1")}
     assert mirror.tokens[KEY].uid == "uid-2"
     assert mirror.tokens_by_uid == {"uid-2": KEY}
-    assert mirror.observe_token("DELETED", token(4)) == {Key("orphan", name="uid-1")}
+    assert mirror.observe_token("DELETED", token(4)) == {Key("cleanup", name="uid-1")}
     assert mirror.tokens[KEY].uid == "uid-2"
-    assert set(mirror.every_key()) == {KEY, Key("orphan", name="uid-1")}
+    assert set(mirror.every_key()) == {KEY, Key("cleanup", name="uid-1")}
 
 
 def test_an_answer_that_comes_after_the_deletion_wakes_no_ghost() -> None:
@@ -221,8 +223,10 @@ def test_the_indexes_lead_to_the_token(mirror: Cache) -> None:
     staging["metadata"]["name"] = "staging"
     assert mirror.observe_namespace("ADDED", staging) == {KEY}
     assert mirror.observe_secret("ADDED", record(1), "credentials") == {KEY}
-    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == {KEY}
-    assert mirror.observe_service_account("ADDED", account(1)) == {KEY}
+    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == {PLACE}
+    assert mirror.observe_service_account("ADDED", account(1)) == {KEY, PLACE}
+    listed = account(2, secrets=("reader-pull",))
+    assert mirror.observe_service_account("MODIFIED", listed) == {PLACE}, "whether it is there is the same"
 
 
 def test_the_indexes_follow_the_spec(mirror: Cache) -> None:
@@ -238,28 +242,35 @@ def test_deletions_lead_to_the_token(mirror: Cache) -> None:
         ("ADDED", "scopemap", scope_map(1)),
         ("ADDED", "namespace", namespace(1)),
         ("ADDED", "record", record(1)),
-        ("ADDED", "secret", pull_secret(1)),
-        ("ADDED", "account", account(1)),
     ]
     for event in added:
         observe(mirror, event)
         assert observe(mirror, ("DELETED", *event[1:])) == {KEY}, event[1]
 
 
+def test_deletions_in_a_place_lead_there(mirror: Cache) -> None:
+    mirror.observe_secret("ADDED", pull_secret(1), "credentials")
+    assert mirror.observe_secret("DELETED", pull_secret(1), "credentials") == {PLACE}
+    mirror.observe_service_account("ADDED", account(1))
+    assert mirror.observe_service_account("DELETED", account(1)) == {KEY, PLACE}
+    assert dict(mirror.service_accounts) == {}, "nothing is kept of a namespace that was"
+
+
 def test_what_belongs_to_no_token_leads_to_a_sweep() -> None:
     mirror = Cache()
-    orphan = {Key("orphan", name="uid-1")}
-    assert mirror.observe_secret("ADDED", record(1), "credentials") == orphan
-    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == orphan
-    assert mirror.observe_service_account("ADDED", account(1, ours="reader-pull=uid-1")) == orphan
-    assert set(mirror.every_key()) == orphan
+    cleanup = {Key("cleanup", name="uid-1")}
+    assert mirror.observe_secret("ADDED", record(1), "credentials") == cleanup
+    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == {PLACE}
+    assert mirror.observe_service_account("ADDED", account(1, ours="reader-pull=uid-1")) == {PLACE}
+    assert set(mirror.every_key()) == cleanup
+    assert mirror.namespaces_with("uid-1") == {"web"}
 
 
 def test_a_secret_that_changes_hands_wakes_both(mirror: Cache) -> None:
     mirror.observe_secret("ADDED", pull_secret(1), "credentials")
     keys = mirror.observe_secret("MODIFIED", pull_secret(2, owner="uid-2"), "credentials")
-    assert keys == {KEY, Key("orphan", name="uid-2")}
-    assert mirror.secrets_of["uid-1"] == set()
+    assert keys == {PLACE, Key("place", "web", "uid-2")}
+    assert "uid-1" not in mirror.secrets_of
 
 
 @pytest.mark.parametrize(
@@ -323,4 +334,4 @@ def test_a_token_without_a_readable_spec_is_known_all_the_same() -> None:
     mirror = Cache()
     body = {"metadata": meta("reader", 1), "spec": {"scopeMapRef": None, "pullSecret": None}}
     assert mirror.observe_token("ADDED", body) == {KEY}
-    assert mirror.tokens[KEY].target_namespaces() == ("web",)
+    assert mirror.tokens[KEY].targets == ("web",)

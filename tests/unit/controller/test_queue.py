@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.controller import queue as module
-from pullpass.controller.queue import FIRST_BACKOFF, LAST_BACKOFF, Key, WorkQueue
+from pullpass.controller.queue import (
+    FIRST_BACKOFF,
+    LAST_BACKOFF,
+    MAX_OF_KIND,
+    MAX_OF_NAMESPACE,
+    MAX_RUNNING,
+    RETRIES_PER_SECOND,
+    SLOW_SECONDS,
+    Key,
+    WorkQueue,
+)
 
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
 A, B, C = (Key("token", "web", name) for name in "abc")
@@ -73,13 +83,26 @@ async def test_a_key_that_is_worked_on_runs_again_afterwards_and_once(clocks: Cl
     assert await ready(queue) is None
 
 
-async def test_news_of_a_failed_key_do_not_wait_for_the_backoff(clocks: Clocks) -> None:
+@pytest.mark.parametrize("meanwhile", [True, False])
+async def test_news_of_a_failed_key_leave_the_shortest_backoff(clocks: Clocks, meanwhile: bool) -> None:
+    """Whatever changes all the time would otherwise be worked on all the time."""
     queue = clocks.queue()
     queue.add(A)
+    for _ in range(10):
+        await ready(queue)
+        queue.failed(A)
+        clocks.forward(LAST_BACKOFF)
     await ready(queue)
-    queue.add(A)
-    queue.failed(A)
+    if meanwhile:
+        queue.add(A)
+    assert queue.failed(A) == (FIRST_BACKOFF if meanwhile else LAST_BACKOFF)
+    queue.add(A, urgent=True)
+    assert await ready(queue) is None
+    clocks.forward(FIRST_BACKOFF)
     assert await ready(queue) == A
+    queue.done(A)
+    clocks.forward(LAST_BACKOFF)
+    assert await ready(queue) is None, "the longer one is over as well"
 
 
 async def test_who_waits_is_woken(clocks: Clocks) -> None:
@@ -95,7 +118,7 @@ async def test_backoff_doubles_up_to_a_limit_and_starts_anew(clocks: Clocks) -> 
     queue = clocks.queue()
     delays = []
     queue.add(A)
-    for _ in range(15):
+    for _ in range(10):
         assert await ready(queue) == A
         delays.append(queue.failed(A))
         clocks.forward(delays[-1] - 0.01)
@@ -117,6 +140,7 @@ def test_jitter_takes_up_to_half(jitter: float, failures: int) -> None:
     clocks.jitter = jitter
     queue = clocks.queue()
     queue._failures[A] = failures
+    queue._running[A] = module._Pass(0, urgent=False, retry=False)
     full = min(FIRST_BACKOFF * 2.0 ** min(failures, 100), LAST_BACKOFF)
     assert full / 2 <= queue.failed(A) <= full
 
@@ -125,7 +149,8 @@ async def test_keys_back_off_apart(clocks: Clocks) -> None:
     queue = clocks.queue()
     for key in (A, A, A, B):
         queue.add(key)
-        await ready(queue)
+        clocks.forward(FIRST_BACKOFF)
+        assert await ready(queue) == key
         last = queue.failed(key)
     assert last == FIRST_BACKOFF
 
@@ -143,7 +168,9 @@ async def test_a_server_that_asks_for_more_time_gets_it(clocks: Clocks) -> None:
 
 async def test_a_backoff_does_not_follow_the_wall_clock(clocks: Clocks) -> None:
     queue = clocks.queue()
-    queue.add_after(A, 10)
+    queue.add(A)
+    await ready(queue)
+    queue.failed(A, at_least=10)
     clocks.wall += timedelta(days=1)
     assert await ready(queue) is None
     clocks.wall -= timedelta(days=2)
@@ -242,7 +269,9 @@ async def test_nobody_sleeps_longer_than_needed(clocks: Clocks, monkeypatch: pyt
     queue.set_due(B, START + timedelta(seconds=4))
     await ready(queue)
     assert asked[-1] == 4
-    queue.add_after(C, 3)
+    queue.add(C)
+    assert await ready(queue) == C
+    queue.failed(C, at_least=3)
     await ready(queue)
     assert asked[-1] == 3
 
@@ -295,7 +324,7 @@ def key(namespace: str, name: str) -> Key:
 
 async def drained(queue: WorkQueue) -> list[Key]:
     """All keys in the order in which a worker gets them."""
-    order = []
+    order: list[Key] = []
     while (found := await ready(queue)) is not None:
         order.append(found)
         queue.done(found)
@@ -372,3 +401,144 @@ def test_whatever_is_added_comes_once(added: list[tuple[str, int, bool]]) -> Non
         assert len(queue) == 0
 
     asyncio.run(test())
+
+
+# Whoever is slow or broken
+
+
+def place(namespace: str, name: str = "uid") -> Key:
+    return Key("place", namespace, name)
+
+
+async def begun(queue: WorkQueue) -> list[Key]:
+    """All keys that may begin now, none of which ends."""
+    order: list[Key] = []
+    while (found := await ready(queue)) is not None:
+        order.append(found)
+    return order
+
+
+async def test_so_many_passes_are_under_way_at_a_time(clocks: Clocks) -> None:
+    queue = WorkQueue(workers=3, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
+    for number in range(5):
+        queue.add(key(f"n{number}", "a"))
+    assert len(await begun(queue)) == 3
+    queue.done(key("n0", "a"))
+    assert len(await begun(queue)) == 1
+
+
+async def test_a_pass_that_hangs_gives_its_turn_to_another(clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+    real = asyncio.timeout
+
+    def timeout(seconds: float | None) -> asyncio.Timeout:
+        asked.append(seconds)
+        return real(None)
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    queue = WorkQueue(workers=1, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
+    queue.add(key("bad", "a"))
+    queue.add(key("web", "a"))
+    assert await begun(queue) == [key("bad", "a")]
+    assert asked[-1] == SLOW_SECONDS, "the dispatcher wakes up when the turn is given on"
+    clocks.forward(SLOW_SECONDS)
+    assert await begun(queue) == [key("web", "a")]
+
+
+async def test_a_namespace_where_everything_hangs_leaves_turns_for_the_others(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for number in range(100):
+        queue.add(place("bad", f"uid-{number}"))
+    found = await begun(queue)
+    for _ in range(10):
+        clocks.forward(SLOW_SECONDS)
+        found += await begun(queue)
+    assert len(found) == MAX_OF_NAMESPACE
+    queue.add(place("web"))
+    assert await begun(queue) == [place("web")]
+
+
+async def test_passes_of_one_kind_that_hang_leave_turns_for_the_others(clocks: Clocks) -> None:
+    """Where the credentials namespace hangs, all tokens do, and their places go on."""
+    queue = clocks.queue()
+    for number in range(100):
+        queue.add(key(f"n{number}", "a"))
+    found: list[Key] = []
+    for _ in range(20):
+        found += await begun(queue)
+        clocks.forward(SLOW_SECONDS)
+    assert len(found) == MAX_OF_KIND
+    queue.add(place("n1"))
+    queue.add(Key("signing-keys", name="leaf"))
+    assert set(await begun(queue)) == {place("n1"), Key("signing-keys", name="leaf")}
+
+
+async def test_there_is_an_end_to_all_of_it(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for number in range(100):
+        queue.add(key(f"n{number}", "a"))
+        queue.add(place(f"n{number}"))
+    found: list[Key] = []
+    for _ in range(30):
+        found += await begun(queue)
+        clocks.forward(SLOW_SECONDS)
+    assert len(found) == MAX_RUNNING
+
+
+async def broken(queue: WorkQueue, clocks: Clocks, *keys: Key) -> None:
+    """All of these fail for so long that they wait as long as they ever do."""
+    for one in keys:
+        queue.add(one)
+    for _ in range(7):
+        while (found := await ready(queue)) is not None:
+            queue.failed(found)
+        clocks.forward(LAST_BACKOFF)
+
+
+async def test_thousands_of_broken_places_are_tried_again_at_a_bounded_rate(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    bad = [place(f"bad-{number}") for number in range(1000)]
+    for one in bad:
+        queue.add(one)
+        await ready(queue)
+        queue.failed(one)
+    tried = 0
+    for _ in range(100):
+        clocks.forward(0.1)
+        while (found := await ready(queue)) is not None:
+            tried += 1
+            queue.failed(found)
+    assert tried <= 10 * RETRIES_PER_SECOND + RETRIES_PER_SECOND
+    assert tried >= 10 * RETRIES_PER_SECOND - 1
+
+
+async def test_a_retry_that_hangs_keeps_nobody_else_waiting(clocks: Clocks) -> None:
+    queue = WorkQueue(workers=1, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
+    await broken(queue, clocks, place("bad", "1"), place("bad", "2"))
+    assert len(await begun(queue)) == 1, "one of a namespace at a time"
+    queue.add(key("web", "a"))
+    assert await begun(queue) == []
+    clocks.forward(SLOW_SECONDS)
+    assert await begun(queue) == [key("web", "a")]
+
+
+async def test_where_one_works_again_the_others_of_the_namespace_come_at_once(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    keys = [place("bad", "1"), place("bad", "2"), place("other", "3")]
+    await broken(queue, clocks, *keys)
+    while (found := await ready(queue)) is not None:
+        queue.failed(found)
+    clocks.forward(1)
+    assert await ready(queue) is None
+    queue.recovered("bad")
+    assert sorted(await drained(queue)) == keys[:2]
+
+
+async def test_what_follows_is_as_urgent_as_what_it_follows(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    queue.add(A)
+    queue.add(B, urgent=True)
+    assert [await ready(queue), await ready(queue)] == [B, A]
+    queue.add_beside(place("due"), A)
+    queue.add_beside(place("asked"), B)
+    assert await begun(queue) == [place("asked"), place("due")]

@@ -39,17 +39,17 @@ async def test_an_empty_mirror_learns_everything() -> None:
     world = await settled()
     mirror = Cache()
     keys = await resync(world.api, mirror, "credentials")
-    assert everything(mirror) == everything(world.mirror)
+    assert everything(mirror) == everything(world.cache)
     assert KEY in keys
 
 
 async def test_a_mirror_that_knows_all_has_nothing_to_do() -> None:
     world = await settled()
     world.deliver()
-    before = everything(world.mirror)
+    before = everything(world.cache)
     writes = len(world.api.writes)
-    assert await resync(world.api, world.mirror, "credentials") == set()
-    assert everything(world.mirror) == before
+    assert await resync(world.api, world.cache, "credentials") == set()
+    assert everything(world.cache) == before
     assert len(world.api.writes) == writes
 
 
@@ -59,18 +59,18 @@ async def test_a_pull_secret_whose_deletion_was_lost_is_made_again() -> None:
     lose(world)
     await world.work()
     assert PULL_SECRET not in world.pull_secrets()
-    assert KEY in await resync(world.api, world.mirror, "credentials")
+    assert world.place() in await resync(world.api, world.cache, "credentials")
     await world.work()
     assert PULL_SECRET in world.pull_secrets()
 
 
 async def test_the_rests_of_a_token_whose_deletion_was_lost_are_swept() -> None:
     world = await settled()
-    uid = world.mirror.tokens[KEY].uid
+    uid = world.cache.tokens[KEY].uid
     world.api.remove(REGISTRY_TOKENS, "web", "reader")
     lose(world)
-    keys = await resync(world.api, world.mirror, "credentials")
-    assert Key("orphan", name=uid) in keys
+    keys = await resync(world.api, world.cache, "credentials")
+    assert Key("cleanup", name=uid) in keys
     await world.sweep(uid)
     assert world.pull_secrets() == {}
     assert uid not in {record.split("rt-")[-1] for _, _, record in world.api.objects}
@@ -90,12 +90,12 @@ async def test_a_lost_deletion_of_each_kind_is_noticed(
 ) -> None:
     world = await settled()
     if name == "rt-":
-        name += world.mirror.tokens[KEY].uid
+        name += world.cache.tokens[KEY].uid
     world.api.remove(resource, namespace, name)
     lose(world)
-    before = everything(world.mirror)[part]
-    assert KEY in await resync(world.api, world.mirror, "credentials")
-    assert len(str(everything(world.mirror)[part])) < len(str(before))
+    before = everything(world.cache)[part]
+    assert KEY in await resync(world.api, world.cache, "credentials")
+    assert len(str(everything(world.cache)[part])) < len(str(before))
 
 
 async def test_what_was_made_after_the_list_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,18 +110,18 @@ async def test_what_was_made_after_the_list_is_not_taken_for_gone(monkeypatch: p
         return page
 
     monkeypatch.setattr(world.api, "list_page", list_then_make)
-    await resync(world.api, world.mirror, "credentials")
-    assert Key("token", "web", "late") in world.mirror.tokens
+    await resync(world.api, world.cache, "credentials")
+    assert Key("token", "web", "late") in world.cache.tokens
 
 
 async def test_a_failed_list_changes_nothing_that_is_not_so(monkeypatch: pytest.MonkeyPatch) -> None:
     world = await settled()
-    before = everything(world.mirror)
+    before = everything(world.cache)
 
     async def fail(*_: Any, **__: Any) -> Any:
         raise Unavailable("no answer", 503)
 
     monkeypatch.setattr(world.api, "list_page", fail)
     with pytest.raises(Unavailable):
-        await resync(world.api, world.mirror, "credentials")
-    assert everything(world.mirror) == before
+        await resync(world.api, world.cache, "credentials")
+    assert everything(world.cache) == before

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pullpass.api import names
+from pullpass.controller.places.plan import AT_ONCE
 from pullpass.controller.queue import LAST_BACKOFF, Key
-from pullpass.controller.tokens.plan import AT_ONCE
 from pullpass.kube.client import Refused
 from pullpass.kube.resources import NAMESPACES, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body, Place
@@ -54,10 +54,8 @@ async def settle(world: World) -> None:
         if not keys:
             return
         for key in sorted(keys):
-            if key.kind == "token":
+            if key.kind != "signing-keys":
                 await world.work(key)
-            elif key.kind == "orphan":
-                await world.sweep(key.name)
     raise AssertionError(f"it does not settle: {keys}")
 
 
@@ -138,11 +136,8 @@ async def test_whatever_he_forges_nothing_of_others_changes(forged: list[Body], 
         world.api.put(SECRETS if "type" in filled else SERVICE_ACCOUNTS, filled)
         await settle(world)
     world.restart()
-    for key in world.mirror.every_key():
-        if key.kind == "token":
-            await world.work(key)
-        else:
-            await world.sweep(key.name)
+    for key in list(world.cache.every_key()):
+        await world.work(key)
     await settle(world)
     assert elsewhere(world) == before
     his = json.dumps([body for body in world.api.of(SECRETS) if body["metadata"]["namespace"] == "mallory"])
@@ -157,7 +152,7 @@ async def test_a_record_outside_the_credentials_namespace_is_none(world: World) 
     record["data"]["record.json"] = "e30="
     world.api.put(SECRETS, record)
     assert world.deliver() == set()
-    assert world.mirror.records[uid].namespace == "credentials"
+    assert world.cache.records[uid].namespace == "credentials"
 
 
 # Consent
@@ -317,17 +312,18 @@ async def test_one_pass_does_no_more_than_its_share(world: World) -> None:
     for number in range(230):
         world.account("mallory", f"builder-{number}")
     world.token("mallory", "mine", pullSecret={"serviceAccounts": ["*"]})
-    key = Key("token", "mallory", "mine")
+    key = world.place("mallory", "mallory", "mine")
     world.deliver()
     passes = 0
     due: datetime | None = world.now
     while due is not None and due <= world.now:
         writes = len(world.api.writes)
-        due = (await world.tokens.reconcile(key)).due
-        # Three decisions make a first password.
-        assert len(world.api.writes) - writes <= 3 * AT_ONCE + 10
+        outcome = await world.one(key)
+        due = outcome.due
+        assert len(world.api.writes) - writes <= AT_ONCE
         passes += 1
-    assert passes > 1
+    assert passes == 5
+    await world.work(Key("token", "mallory", "mine"))
     assert all(world.entries("mallory", f"builder-{number}") == ["mine-pull"] for number in range(230))
     assert world.status("mallory", "mine")["conditions"][0]["reason"] == "Ready"
 
@@ -338,11 +334,17 @@ async def test_one_sweep_does_no_more_than_its_share(world: World) -> None:
         world.account("mallory", f"builder-{number}", "reader-pull")
         change = {"annotations": {names.ENTRIES_ANNOTATION: text}}
         world.api.edit(SERVICE_ACCOUNTS, "mallory", f"builder-{number}", lambda body: body["metadata"].update(change))  # noqa: B023
+    world.deliver()
+    key = Key("place", "mallory", DEAD)
+    outcome = await world.one(key)
+    assert outcome.follow == {Key("cleanup", name=DEAD)}, "nothing goes before the API server was asked"
+    await world.one(Key("cleanup", name=DEAD))
     due: datetime | None = world.now
     passes = 0
     while due is not None and due <= world.now:
         writes = len(world.api.writes)
-        due = await world.sweep(DEAD)
+        outcome = await world.one(key)
+        due = outcome.due
         assert len(world.api.writes) - writes <= AT_ONCE
         passes += 1
     assert passes == 3

@@ -3,18 +3,18 @@
 import base64
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pullpass.api import names
 from pullpass.controller.cache import Cache
-from pullpass.controller.places.entries import Entries
+from pullpass.controller.dispatch import passes
+from pullpass.controller.outcome import Outcome
 from pullpass.controller.queue import Key
 from pullpass.controller.replicas import NotAcceptedError, NotNowError, TokenServers
 from pullpass.controller.settings import OperatorSettings
-from pullpass.controller.tokens.cleanup import Orphans
-from pullpass.controller.tokens.reconcile import Outcome, TokenReconciler
 from pullpass.credentials import hashing
 from pullpass.credentials.password import Password, parse
 from pullpass.credentials.record import Record, Slot
@@ -188,7 +188,7 @@ class Cluster:
 
 
 class World(Cluster):
-    """A cluster and one operator, whose parts a test calls one by one."""
+    """A cluster and one operator, whose passes a test calls one by one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,21 +202,28 @@ class World(Cluster):
 
     def restart(self) -> None:
         """A new process: all it knows is what the API server lists."""
-        self.mirror = Cache()
+        self.cache = Cache()
         self.delivered = len(self.api.watched)
+        self.failing: set[Key] = set()
+        """Keys whose last pass is to be tried again."""
+        self.dues: dict[Key, datetime] = {}
         for (plural, _, _), body in self.api.objects.items():
             self._observe(None, plural, body)
-        self.tokens = self.reconciler(self.mirror)
-        entries = Entries(self.api, self.mirror, self.woken.append)
-        self.orphans = Orphans(self.api, self.mirror, SETTINGS, entries, now=self.clock, monotonic=self.seconds)
+        self.lead(self.cache)
 
-    def reconciler(self, mirror: Cache) -> TokenReconciler:
-        """One that decides on what this mirror has."""
-        wake = self.woken.append
-        entries = Entries(self.api, mirror, wake)
-        return TokenReconciler(
-            self.api, mirror, SETTINGS, self.servers, entries, self.seed, wake, now=self.clock, monotonic=self.seconds
+    def lead(self, cache: Cache) -> None:
+        """Passes are made by an operator that knows what this cache has."""
+        self.passes = passes(
+            self.api,
+            cache,
+            SETTINGS,
+            self.seed,
+            self.servers,
+            self.woken.append,
+            now=self.clock,
+            monotonic=self.seconds,
         )
+        self.led = cache
 
     def clock(self) -> datetime:
         """The wall clock."""
@@ -236,38 +243,75 @@ class World(Cluster):
 
     def _observe(self, type_: str | None, plural: str, body: Body) -> set[Key]:
         observers: dict[str, Callable[[str | None, Body], set[Key]]] = {
-            "registrytokens": self.mirror.observe_token,
-            "scopemaps": self.mirror.observe_scope_map,
-            "namespaces": self.mirror.observe_namespace,
-            "serviceaccounts": self.mirror.observe_service_account,
-            "secrets": lambda t, b: self.mirror.observe_secret(t, b, SETTINGS.credentials_namespace),
+            "registrytokens": self.cache.observe_token,
+            "scopemaps": self.cache.observe_scope_map,
+            "namespaces": self.cache.observe_namespace,
+            "serviceaccounts": self.cache.observe_service_account,
+            "secrets": lambda t, b: self.cache.observe_secret(t, b, SETTINGS.credentials_namespace),
         }
         managed = (body["metadata"].get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
         if plural not in observers or (plural == "secrets" and not managed):
             return set()
         return observers[plural](type_, body)
 
-    async def work(self, key: Key = KEY, *, watch: bool = True, rounds: int = 20) -> Outcome:
-        """Works on a key as the queue does, again and again until it is done; the watch may lag all the while."""
-        outcome = Outcome()
-        for _ in range(rounds):
-            if watch:
-                self.deliver()
-            self.woken.clear()
-            try:
-                outcome = await self.tokens.reconcile(key)
-            except KubeError as error:
-                self.errors.append(f"{error!r} {error}")
-                continue
-            if outcome.retry is None and key not in self.woken:
-                break
-        if watch:
-            self.deliver()
+    async def one(self, key: Key) -> Outcome:
+        """One pass over one key, as the queue has it made."""
+        self.dues.pop(key, None)
+        self.failing.discard(key)
+        try:
+            outcome = await self.passes[key.kind](key)
+        except KubeError as error:
+            self.errors.append(f"{error!r} {error}")
+            outcome = Outcome(retry=str(error))
+        if outcome.due is not None:
+            self.dues[key] = outcome.due
+        if outcome.retry is not None:
+            self.errors.append(outcome.retry)
+            self.failing.add(key)
+        self.woken += sorted(outcome.follow)
         return outcome
 
+    async def work(
+        self, key: Key = KEY, *, watch: bool = True, rounds: int = 20, news: Collection[Key] = ()
+    ) -> Outcome:
+        """Works on a key as the queue does, on `news`, on what is due, and on all keys that follow, until nothing is
+        left to do. What fails is tried again, `rounds` times in all; the watch may lag all the while.
+
+        Returns what came of the key itself in the end; its due time is the first of all keys.
+        """
+        outcome = Outcome()
+        for _ in range(rounds):
+            keys = {key, *news, *self.failing, *(key for key, due in self.dues.items() if due <= self.now)}
+            self.failing.clear()
+            self.woken.clear()
+            for _ in range(50):
+                if watch:
+                    keys |= self.deliver()
+                keys |= set(self.woken)
+                keys -= self.failing
+                self.woken.clear()
+                if not keys:
+                    break
+                first = sorted(keys)[0] if key not in keys else key
+                keys.discard(first)
+                found = await self.one(first)
+                if first == key:
+                    outcome = found
+            else:
+                raise AssertionError(f"it does not come to rest: {keys}")
+            if not self.failing:
+                break
+        retries = [self.errors[-1]] if self.failing else []
+        due = min(self.dues.values(), default=None)
+        return replace(outcome, due=due, retry=outcome.retry or (retries[0] if retries else None))
+
+    def place(self, namespace: str = "web", token_namespace: str = "web", name: str = "reader") -> Key:
+        """The key of a place of a token."""
+        return Key("place", namespace, self.uid(token_namespace, name))
+
     async def sweep(self, uid: str) -> datetime | None:
-        self.deliver()
-        return await self.orphans.sweep(uid)
+        """Works on the cleanup after a token, and on its places; returns when to come again."""
+        return (await self.work(Key("cleanup", name=uid))).due
 
     def maybe_killed(self, when: str) -> None:
         if self.api.fault is not None and self.api.fault[:2] == (self.api.calls, when):
@@ -295,7 +339,7 @@ class World(Cluster):
             assert self.lets_in(uid, text) or text in self.dead, f"what stands in {place} is not accepted"
 
     def told(self) -> str:
-        return super().told() + repr(vars(self.mirror))
+        return super().told() + repr(vars(self.cache))
 
 
 def auths_in(secret: Body) -> dict[str, Body]:

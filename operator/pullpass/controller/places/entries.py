@@ -20,11 +20,11 @@ Operations = list[dict[str, Any]]
 
 
 class Entries:
-    """Writes to ServiceAccounts. `wake` takes the keys of other tokens that a change concerns."""
+    """Writes to ServiceAccounts. `wake` takes the keys of other tokens' places that a change concerns."""
 
-    def __init__(self, kube: Kube, mirror: Cache, wake: Callable[[Key], None]) -> None:
+    def __init__(self, kube: Kube, cache: Cache, wake: Callable[[Key], None]) -> None:
         self._kube = kube
-        self._mirror = mirror
+        self._cache = cache
         self._wake = wake
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -45,7 +45,7 @@ class Entries:
         place = (account.namespace, account.name)
         lock = self._locks.setdefault(place, asyncio.Lock())
         async with lock:
-            known = self._mirror.service_accounts.get(account.namespace, {}).get(account.name)
+            known = self._cache.service_accounts.get(account.namespace, {}).get(account.name)
             if known is None or known.uid != account.uid:
                 return False  # gone, or another by now: the watch has brought the news
             operations = change(known)
@@ -61,14 +61,18 @@ class Entries:
         except Refused as error:
             if error.status != 422:
                 raise
-        # The test of the patch did not hold: somebody else changed the ServiceAccount.
-        self._observe(await self._kube.get(SERVICE_ACCOUNTS, account.namespace, account.name))
+            refusal = error
+        # Where the test of the patch did not hold, somebody else has changed the ServiceAccount; a policy that refuses
+        # the patch has the same status.
+        now = await self._kube.get(SERVICE_ACCOUNTS, account.namespace, account.name)
+        if now["metadata"]["resourceVersion"] == account.resource_version:
+            raise refusal
+        self._observe(now)
         raise Conflict(f"ServiceAccount {account.namespace}/{account.name} changed meanwhile", 409)
 
     def _observe(self, body: dict[str, Any] | None, *, but: str | None = None) -> None:
         if body is None:
             return
-        keys = self._mirror.observe_service_account("MODIFIED", body)
-        for key in keys:
-            if but is None or key.kind == "orphan" or key not in self._mirror.keys_of(but):
+        for key in self._cache.observe_service_account("MODIFIED", body):
+            if key.name != but:
                 self._wake(key)

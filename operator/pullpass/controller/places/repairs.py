@@ -1,4 +1,4 @@
-"""Back-off against another controller that keeps undoing what we do to Secrets and ServiceAccounts.
+"""How often we repair what another controller keeps undoing: the least time between two repairs of the same thing.
 
 Two controllers that each put back what the other takes away would write without end. So repairs of one and the same
 thing come ever more rarely. Only repairs: what is done for the first time, for another spec or with another password
@@ -21,13 +21,14 @@ FIRST_WAIT = 10.0
 LAST_WAIT = 600.0
 """Seconds from one repair to the next at least: doubling from the first to the last."""
 QUIET = 600.0
-"""Seconds that a repair has to stand beyond its wait for the quarrel to be over."""
+"""Seconds that a repair has to stand beyond its wait for it to be the last of its kind."""
 REMEMBERED = 20_000
 """How many things are remembered; beyond that, the one that was done longest ago is forgotten."""
 
 
-class ManagedItem(NamedTuple):
-    """What others can undo: a pull secret of a token or its entry in a ServiceAccount, put there or taken away."""
+class Item(NamedTuple):
+    """What others can undo in a place: a pull secret of a token or its entry in a ServiceAccount, put there or taken
+    away."""
 
     token_uid: str
     namespace: str
@@ -39,18 +40,20 @@ class ManagedItem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Backoff:
+class Wait:
     """A repair that must wait, should it be needed."""
 
     until: datetime
     password_id: str = ""
     """The password that a pull secret was last written with; it may be written with another one."""
     lasting: bool = False
-    """Whether there is a quarrel to tell of even while our last repair stands: it had been undone before."""
+    """Whether there is somebody to tell of even while our last repair stands: it had been undone before."""
 
 
 @dataclass
-class RepairHistory:
+class _History:
+    """What was done to an item for one spec and password."""
+
     generation: int
     password_id: str
     done: float
@@ -69,47 +72,49 @@ class Repairs:
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._quarrels: OrderedDict[ManagedItem, RepairHistory] = OrderedDict()
-        self._of: defaultdict[str, set[ManagedItem]] = defaultdict(set)
+        self._histories: OrderedDict[Item, _History] = OrderedDict()
+        self._of: defaultdict[tuple[str, str], set[Item]] = defaultdict(set)
 
-    def holds(self, token_uid: str, generation: int, now: datetime) -> dict[ManagedItem, Backoff]:
-        """What of a token must wait, as long as its spec is of this generation.
+    def waits(self, token_uid: str, namespace: str, generation: int, now: datetime) -> dict[Item, Wait]:
+        """What must wait in a place of a token, as long as its spec is of this generation.
 
         `now` is the wall clock, for a due time: a whole second, so that one wait has one end whenever it is asked for.
         """
         clock = self._monotonic()
         found = {}
-        for matter in self._of.get(token_uid, ()):
-            quarrel = self._quarrels[matter]
-            if quarrel.generation == generation and quarrel.free_at > clock:
-                until = datetime.fromtimestamp(ceil(now.timestamp() + quarrel.free_at - clock), now.tzinfo)
-                lasting = quarrel.repairs > 1 and not quarrel.missed
-                found[matter] = Backoff(until, quarrel.password_id, lasting)
+        for item in self._of.get((token_uid, namespace), ()):
+            history = self._histories[item]
+            if history.generation == generation and history.free_at > clock:
+                until = datetime.fromtimestamp(ceil(now.timestamp() + history.free_at - clock), now.tzinfo)
+                lasting = history.repairs > 1 and not history.missed
+                found[item] = Wait(until, history.password_id, lasting)
         return found
 
-    def did(self, matter: ManagedItem, generation: int, password_id: str = "") -> None:
+    def did(self, item: Item, generation: int, password_id: str = "") -> None:
         """It was done: a repair, if it had been done for the same spec and with the same password before."""
         clock = self._monotonic()
-        before = self._quarrels.pop(matter, None)
+        before = self._histories.pop(item, None)
         if before is None or (before.generation, before.password_id) != (generation, password_id):
             repairs = 0
         elif before.free_at + QUIET <= clock:
             repairs = 1
         else:
             repairs = before.repairs + 1
-        self._quarrels[matter] = RepairHistory(generation, password_id, clock, repairs)
-        self._of[matter.token_uid].add(matter)
-        if len(self._quarrels) > REMEMBERED:
-            self.forget(next(iter(self._quarrels)))
+        self._histories[item] = _History(generation, password_id, clock, repairs)
+        self._of[item.token_uid, item.namespace].add(item)
+        self.forget(item._replace(removal=not item.removal))
+        if len(self._histories) > REMEMBERED:
+            self.forget(next(iter(self._histories)))
 
-    def missed(self, matter: ManagedItem) -> None:
+    def missed(self, item: Item) -> None:
         """It was found undone, and is left so for now: if it is there again, somebody else has done it."""
-        if matter in self._quarrels:
-            self._quarrels[matter].missed = True
+        if item in self._histories:
+            self._histories[item].missed = True
 
-    def forget(self, matter: ManagedItem) -> None:
+    def forget(self, item: Item) -> None:
         """We undid it ourselves, so that doing it again is no repair."""
-        if self._quarrels.pop(matter, None) is not None:
-            self._of[matter.token_uid].discard(matter)
-            if not self._of[matter.token_uid]:
-                del self._of[matter.token_uid]
+        place = (item.token_uid, item.namespace)
+        if self._histories.pop(item, None) is not None:
+            self._of[place].discard(item)
+            if not self._of[place]:
+                del self._of[place]

@@ -1,57 +1,43 @@
-"""Brings one RegistryToken to where it should be: gather facts, decide, act, and write the status.
+"""Brings the passwords of one RegistryToken to where they should be, and has its places follow.
 
-What is learned from an answer to a write goes into the mirror at once, so the next decision knows of it. The watch
-brings no news of it then, so what others changed in between wakes its keys from here. Before a password is
-published, the record is read again from the API server: a mirror that lags must not publish an old one.
+Gather facts, decide, act, and again until nothing is left to do; then write the status. The places are worked on by
+passes of their own (see `places`), and whatever becomes of them brings the token's key again.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from pullpass.api import names
 from pullpass.api.conditions import Reason
 from pullpass.api.registrytoken import SlotName
-from pullpass.controller.cache import Cache, StoredToken
-from pullpass.controller.places.entries import Entries
-from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted
-from pullpass.controller.places.repairs import Repairs
+from pullpass.api.times import utcnow
+from pullpass.controller.cache import Cache
+from pullpass.controller.facts import Facts, Gatherer
+from pullpass.controller.outcome import Outcome
+from pullpass.controller.places.plan import places as places_of
+from pullpass.controller.places.reconcile import PlaceReconciler
+from pullpass.controller.places.report import Aim, Reports
 from pullpass.controller.queue import Key
-from pullpass.controller.replicas import NotAcceptedError, NotNowError, TokenServers
+from pullpass.controller.records import Records
+from pullpass.controller.replicas import NotAcceptedError, TokenServers
 from pullpass.controller.settings import OperatorSettings
-from pullpass.controller.tokens import plan as d
-from pullpass.controller.tokens.facts import Gatherer
+from pullpass.controller.tokens import plan as p
 from pullpass.controller.tokens.report import Reporter
-from pullpass.controller.tokens.status import Problem
+from pullpass.controller.tokens.status import Obstacle
 from pullpass.credentials import hashing, rotation
 from pullpass.credentials import password as passwords
-from pullpass.credentials.record import Record, Slot
-from pullpass.kube.client import Conflict, Kube, NotFound, Refused
-from pullpass.kube.resources import SECRETS
+from pullpass.credentials.record import Slot
+from pullpass.kube.client import Conflict, KubeError, Unavailable
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN = timedelta(seconds=15)
-"""How long a new password waits at most for token servers to be asked again, whatever the back-off has grown to."""
+SETTLING = timedelta(seconds=5)
+"""How long the status waits for news of places that are worked on."""
 MAX_ROUNDS = 10
 """Decisions in one go; a rotation takes three or four."""
-
-
-def _utcnow() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """When the token is next due, and whether it has to be tried again before, with back-off."""
-
-    due: datetime | None = None
-    retry: str | None = None
-    """Why it has to be tried again."""
 
 
 class TokenReconciler:
@@ -59,273 +45,180 @@ class TokenReconciler:
 
     def __init__(
         self,
-        kube: Kube,
-        mirror: Cache,
+        cache: Cache,
         settings: OperatorSettings,
+        gatherer: Gatherer,
+        records: Records,
+        reports: Reports,
         token_servers: TokenServers,
-        entries: Entries,
-        seed: bytes,
+        places: PlaceReconciler,
+        reporter: Reporter,
         wake: Callable[[Key], None],
         *,
-        now: Callable[[], datetime] = _utcnow,
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utcnow,
     ) -> None:
-        self._kube = kube
-        self._mirror = mirror
+        self._cache = cache
         self._settings = settings
+        self._gatherer = gatherer
+        self._records = records
+        self._reports = reports
         self._token_servers = token_servers
-        self._entries = entries
-        self._seed = seed
-        self._contention = Repairs(monotonic=monotonic)
-        self._gatherer = Gatherer(mirror, settings, seed, self._contention, now)
-        self._reporter = Reporter(kube, mirror, settings.identity, wake, now)
+        self._places = places
+        self._reporter = reporter
         self._wake = wake
         self._now = now
+        self._settling: dict[str, datetime] = {}
+        """Since when a token's status waits for its places, by UID."""
+        self._obstructed: set[str] = set()
+        """UIDs of tokens whose passwords could not have their next step the last time."""
 
     async def reconcile(self, key: Key) -> Outcome:
         """One pass over one token. Raises a KubeError where the API server could not be asked or lost a race."""
-        token = self._mirror.tokens.get(key)
+        token = self._cache.tokens.get(key)
         if token is None or token.deleting:
             return Outcome()
         for _ in range(MAX_ROUNDS):
             facts = self._gatherer.facts(token)
-            plan = d.decide(facts, self._now())
-            problems: list[Problem] = []
-            apart: list[Problem] = []
+            states = self._states(facts)
+            plan = p.plan(facts, states)
+            if plan.action is None:
+                return await self._settle(facts, states, plan)
+            # ServiceAccounts have their entries before there is a password: pods that are made in between then heal.
+            for follower in _follow(facts, states):
+                self._wake(follower)
             try:
-                for action in plan.actions:
-                    await self._act(facts, action, problems, apart)
+                await self._act(facts, plan.action)
+            except Conflict:
+                raise
             except NotAcceptedError as error:
-                await self._reporter.status(facts, plan, problems, str(error))
-                # One that accepts nothing at all is left alone for longer and longer.
-                due = None if isinstance(error, NotNowError) else self._now() + ASK_AGAIN
-                return Outcome(due=due, retry=str(error))
-            more = plan.more
-            if plan.actions and not plan.again:
-                # What was written changes what there is to tell: a repair that was made again may not last.
-                facts = self._gatherer.facts(token)
-                plan = d.decide(facts, self._now())
-                if plan.again:
-                    continue
-            if not plan.again:
-                for matter in plan.missed:
-                    self._contention.missed(matter)
-                problems += apart
-                await self._reporter.status(facts, plan, [p for p in problems if p.told], None)
-                retry = problems[0].message if problems else None
-                times = (plan.due, plan.repair, self._now() if more else None)
-                return Outcome(due=min((t for t in times if t), default=None), retry=retry)
-            if problems:
-                facts = self._gatherer.facts(token)
-                await self._reporter.status(facts, plan, [p for p in problems if p.told], None)
-                # The next step may be possible as soon as a password has ended; a back-off could miss it.
-                ends = (slot.ends_at for slot in facts.record.slots.values() if slot.valid_at(self._now()))
-                return Outcome(due=min((end for end in ends if end), default=None), retry=problems[0].message)
+                obstacle = Obstacle(Reason.WAITING_FOR_TOKEN_SERVER, str(error))
+                outcome = await self._obstruct(facts, states, plan, obstacle, passes=True)
+                return replace(outcome, retry=str(error))
+            except KubeError as error:
+                text = f"the credential record cannot be read or written, and is tried again: {error}"
+                obstacle = Obstacle(Reason.RECORD_NOT_WRITTEN, text)
+                outcome = await self._obstruct(facts, states, plan, obstacle, passes=isinstance(error, Unavailable))
+                retry_after = error.retry_after if isinstance(error, Unavailable) else 0
+                return replace(outcome, retry=str(error), retry_after=retry_after)
+            self._obstructed.discard(token.uid)
         return Outcome(retry="the token does not settle")
+
+    def _states(self, facts: Facts) -> list[p.PlaceState]:
+        found = []
+        for place in places_of(self._cache, facts):
+            plan = self._places.plan(facts, place)
+            report = self._reports.get(place.namespace, facts.token.uid)
+            current = report is not None and report.aim == Aim.of(facts, place)
+            found.append(p.PlaceState(place, bool(plan.actions), report, current))
+        self._reports.keep(facts.token.uid, [state.place.namespace for state in found])
+        return found
+
+    def forget(self, token_uid: str) -> None:
+        """Forgets all about a token that is gone."""
+        self._settling.pop(token_uid, None)
+        self._obstructed.discard(token_uid)
+        self._gatherer.forget(token_uid)
+        self._reports.keep(token_uid, ())
+        self._reporter.forget(token_uid)
+
+    async def _settle(self, facts: Facts, states: list[p.PlaceState], plan: p.Plan) -> Outcome:
+        """Writes the status, unless there will be more to tell in a moment."""
+        uid, follow = facts.token.uid, _follow(facts, states)
+        if plan.settling:
+            since = self._settling.setdefault(uid, self._now())
+            # A wall clock that is set back must not hold the status up.
+            if since <= self._now() < since + SETTLING:
+                again = since + SETTLING
+                return Outcome(due=min(plan.due or again, again), follow=follow)
+        else:
+            self._settling.pop(uid, None)
+        return replace(await self._report(facts, states, plan, None), due=plan.due)
+
+    async def _obstruct(
+        self, facts: Facts, states: list[p.PlaceState], plan: p.Plan, obstacle: Obstacle, *, passes: bool
+    ) -> Outcome:
+        """Tells what is in the way of the passwords: from the second time on where it may pass by itself. The places go
+        on with the passwords that there are."""
+        first = facts.token.uid not in self._obstructed
+        self._obstructed.add(facts.token.uid)
+        if first and (passes or any(state.settling for state in states)):
+            return Outcome(follow=_follow(facts, states))
+        return await self._report(facts, states, plan, obstacle)
+
+    async def _report(
+        self, facts: Facts, states: list[p.PlaceState], plan: p.Plan, obstacle: Obstacle | None
+    ) -> Outcome:
+        """Writes the status. Where that fails it is tried again, and the places do not wait for it."""
+        follow = _follow(facts, states)
+        try:
+            await self._reporter.status(facts, plan, states, obstacle)
+        except KubeError as error:
+            retry_after = error.retry_after if isinstance(error, Unavailable) else 0
+            return Outcome(retry=f"the status is not written: {error}", retry_after=retry_after, follow=follow)
+        return Outcome(follow=follow)
 
     # act
 
-    async def _act(self, facts: d.Facts, action: d.Action, problems: list[Problem], apart: list[Problem]) -> None:
-        """Carries out an action. Where somebody is in its way, nothing else of the token waits for it: `problems` are
-        those with pull secrets, `apart` the others. Whoever may write in one namespace must not be able to keep a
-        token from its next password in all of them.
-        """
-        try:
-            await self._carry_out(facts, action, problems)
-        except (Conflict, Refused) as error:
-            if not isinstance(action, d.AddEntry | d.RemoveEntry | d.DeletePullSecret):
-                raise
-            (matter, *_) = d.matters(facts, action)
-            told = not matter.removal and isinstance(error, Refused)
-            apart.append(Problem(matter.namespace, Reason.WRITE_REFUSED, str(error), told))
-
-    async def _carry_out(self, facts: d.Facts, action: d.Action, problems: list[Problem]) -> None:
-        token = facts.token
+    async def _act(self, facts: Facts, action: p.Action) -> None:
         match action:
-            case d.AddEntry(account, entry):
-                if await self._entries.add(account, entry, token.uid):
-                    self._did(facts, action)
-            case d.RemoveEntry(account, keep):
-                if await self._entries.remove(account, token.uid, keep):
-                    self._did(facts, action)
-            case d.MakePassword(slot):
+            case p.MakePassword(slot):
                 await self._make_password(facts, slot)
-            case d.WriteRecord(record):
-                await self._write_record(facts, record)
-            case d.AwaitAcceptance(slot):
-                await self._confirm_record(facts)
-                username = names.username(token.namespace, token.name)
-                password = self._gatherer.password(token, facts.record.slots[slot])
-                assert facts.registry is not None  # no password is published for one that is not known
-                await self._token_servers.accept(username, password, facts.registry.service)
-            case d.WritePullSecret(wanted, slot):
-                if await self._write_pull_secret(facts, wanted, slot, problems):
-                    self._did(facts, action, facts.record.slots[slot].id)
-            case d.MarkPublished(slot):
-                await self._mark_published(facts, slot, problems)
-            case d.DeletePullSecret(secret):
-                await self._kube.delete(
-                    SECRETS, secret.namespace, secret.name, uid=secret.uid, resource_version=secret.resource_version
-                )
-                self._mirror.observe_secret("DELETED", _body_of(secret), self._settings.credentials_namespace)
-                self._did(facts, action)
-                log.info("pull secret deleted: %s/%s", secret.namespace, secret.name)
+            case p.WriteRecord(record):
+                await self._records.write(facts, record)
+                await self._reporter.revoked(facts, record)
+            case p.Confirm(slot):
+                await self._confirm(facts, slot)
+            case p.MarkPublished(slot):
+                await self._mark_published(facts, slot)
 
-    def _did(self, facts: d.Facts, action: d.Action, password_id: str = "") -> None:
-        for matter in d.matters(facts, action):
-            self._contention.did(matter, facts.token.generation, password_id)
-            self._contention.forget(matter._replace(removal=not matter.removal))
-
-    async def _make_password(self, facts: d.Facts, slot: SlotName) -> None:
+    async def _make_password(self, facts: Facts, slot: SlotName) -> None:
         assert facts.spec is not None
         taken = {other.id for other in facts.record.slots.values()} | set(facts.spec.passwords.revoked)
         id_ = next(id_ for id_ in iter(passwords.new_id, "") if id_ not in taken)
         nonce = passwords.new_nonce()
-        password = passwords.derive(self._seed, facts.token.uid, nonce, id_)
-        hash_ = await asyncio.to_thread(hashing.hash_password, password.text, self._settings.bcrypt_cost)
         now = self._now().replace(microsecond=0)
         made = Slot(
             id=id_,
             nonce=nonce,
             seed=self._gatherer.seed_id,
-            hash=hash_,
+            hash="",
             created_at=now,
             expires_at=rotation.expiry_of_new(facts.spec.passwords, now),
         )
-        await self._write_record(facts, rotation.made(facts.record, slot, made, facts.token.requests))
+        text = self._gatherer.password(facts.token, made).text
+        hash_ = await asyncio.to_thread(hashing.hash_password, text, self._settings.bcrypt_cost)
+        record = rotation.made(facts.record, slot, replace(made, hash=hash_), facts.token.requests)
+        await self._records.write(facts, record)
+        await self._reporter.revoked(facts, record)
         log.info("password made: token %s/%s, id %s", facts.token.namespace, facts.token.name, id_)
 
-    async def _write_record(self, facts: d.Facts, record: Record) -> None:
-        self._assert_unchanged(facts)
-        namespace = self._settings.credentials_namespace
-        body = record.to_secret(namespace)
-        name = body["metadata"]["name"]
-        stored = self._mirror.records.get(record.token_uid)
-        try:
-            if stored is None:
-                answer = await self._kube.create(SECRETS, namespace, body)
-            else:
-                body["metadata"] |= {"uid": stored.uid, "resourceVersion": stored.resource_version}
-                answer = await self._kube.replace(SECRETS, namespace, name, body)
-        except (Conflict, NotFound):
-            await self._refresh_record(record.token_uid, name)
-            raise
-        self._observe(facts.token, answer)
-        await self._reporter.revoked(facts, record)
+    async def _confirm(self, facts: Facts, slot: SlotName) -> None:
+        await self._records.confirm_unchanged(facts)
+        username = names.username(facts.token.namespace, facts.token.name)
+        password = self._gatherer.password(facts.token, facts.record.slots[slot])
+        assert facts.registry is not None  # no password is published for one that is not known
+        await self._token_servers.accept(username, password, facts.registry.service)
+        self._gatherer.confirm(facts, slot)
 
-    def _observe(self, token: StoredToken, answer: dict[str, Any]) -> None:
-        """The watch brings no news of an answer, so whom else it concerns is woken here: another token, or the sweep
-        where this token was deleted meanwhile."""
-        for key in self._mirror.observe_secret("MODIFIED", answer, self._settings.credentials_namespace):
-            if key != token.key:
-                self._wake(key)
-
-    async def _refresh_record(self, token_uid: str, name: str) -> None:
-        namespace = self._settings.credentials_namespace
-        try:
-            body = await self._kube.get(SECRETS, namespace, name)
-        except NotFound:
-            self._mirror.records.pop(token_uid, None)
-            return
-        self._mirror.observe_secret("MODIFIED", body, namespace)
-
-    async def _confirm_record(self, facts: d.Facts) -> None:
-        await self._refresh_record(facts.token.uid, names.record_name(facts.token.uid))
-        self._assert_unchanged(facts)
-
-    def _assert_unchanged(self, facts: d.Facts) -> None:
-        token, stored = facts.token, self._mirror.records.get(facts.token.uid)
-        known = stored.record if stored is not None and stored.record is not None else None
-        if (known or Record(token.uid, token.namespace, token.name)) != facts.record:
-            raise Conflict(f"the credential record of {token.namespace}/{token.name} changed meanwhile", 409)
-
-    async def _write_pull_secret(self, facts: d.Facts, wanted: Wanted, slot: SlotName, problems: list[Problem]) -> bool:
-        """Tells whether anything was written, also where somebody was in the way of the rest."""
-        place = f"{wanted.namespace}/{wanted.name}"
-        try:
-            live = await self._kube.get(SECRETS, wanted.namespace, wanted.name)
-        except NotFound:
-            live = None
-        if live is not None:
-            secret = StoredPullSecret.read(live)
-            if secret is None or not wanted.owns(secret):
-                whose = (
-                    f"belongs to RegistryToken {secret.token}"
-                    if secret is not None and secret.token
-                    else "was not made by pullpass"
-                )
-                problems.append(
-                    Problem(
-                        wanted.namespace,
-                        Reason.SECRET_NOT_OWNED,
-                        f"Secret {place} {whose} and is left as it is; "
-                        "delete it, or make a RegistryToken with another spec.pullSecret.name",
-                    )
-                )
-                return False
-        # After the look at what is there: whoever publishes another password from now on changes one of the two.
-        await self._confirm_record(facts)
-        assert facts.registry is not None
-        body = wanted.body(self._gatherer.content(facts.registry, facts.token, facts.record.slots[slot]))
-        if live is not None:
-            # The same object is changed in place: to a node, a Secret made anew is a stranger.
-            body["metadata"] |= {
-                "uid": live["metadata"]["uid"],
-                "resourceVersion": live["metadata"]["resourceVersion"],
-            }
-        made = False
-        try:
-            if live is None:
-                # Only a creation fails where there is one by now: an apply would take over what another token's pass
-                # has made meanwhile. Owners are left to the apply, as it takes away only what was applied.
-                bare = {key: value for key, value in body["metadata"].items() if key != "ownerReferences"}
-                live = await self._kube.create(SECRETS, wanted.namespace, {**body, "metadata": bare})
-                made = True
-                body["metadata"] |= {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-            answer = await self._kube.apply(SECRETS, wanted.namespace, wanted.name, body)
-        except (Refused, NotFound) as error:
-            problems.append(Problem(wanted.namespace, Reason.WRITE_REFUSED, f"Secret {place}: {error}"))
-            return made
-        except Conflict as error:
-            problems.append(Problem(wanted.namespace, Reason.WRITE_REFUSED, str(error), told=False))
-            return made
-        self._observe(facts.token, answer)
-        log.info(
-            "pull secret written: %s, token %s/%s, password id %s",
-            place,
-            facts.token.namespace,
-            facts.token.name,
-            facts.record.slots[slot].id,
-        )
-        return True
-
-    async def _mark_published(self, facts: d.Facts, slot: SlotName, problems: list[Problem]) -> None:
+    async def _mark_published(self, facts: Facts, slot: SlotName) -> None:
         assert facts.spec is not None
-        before, policy = facts.record.published, facts.spec.passwords
-        now = self._now().replace(microsecond=0)
-        refused = any(problem.reason is Reason.WRITE_REFUSED for problem in problems)
-        if refused and rotation.waits_for_every_place(facts.record, slot, policy, facts.token.requests, now):
-            return  # somewhere the old password is still in use, so it must not start to retire
-        record = rotation.published(facts.record, slot, policy, now)
-        await self._write_record(facts, record)
-        # What was in the way in one place does not keep the rest from settling; it is met again then.
-        problems.clear()
+        before = facts.record.published
+        record = rotation.published(facts.record, slot, facts.spec.passwords, self._now().replace(microsecond=0))
+        await self._records.write(facts, record)
         id_ = facts.record.slots[slot].id
         if before is None:
-            await self._reporter.event(
-                facts.token, "Normal", "PasswordPublished", f"password {id_} published in {slot}"
-            )
-        else:
-            old = facts.record.slots[before].id
-            await self._reporter.event(
-                facts.token,
-                "Normal",
-                "PasswordRotated",
-                f"password {id_} in {slot} replaces {old} in {before}"
-                + ("" if before in record.slots else ", which is refused from now on"),
-            )
+            note = f"password {id_} published in {slot}"
+            await self._reporter.event(facts.token, "Normal", "PasswordPublished", note)
+            return
+        old = facts.record.slots[before].id
+        note = f"password {id_} in {slot} replaces {old} in {before}"
+        if before not in record.slots:
+            note += ", which is refused from now on"
+        await self._reporter.event(facts.token, "Normal", "PasswordRotated", note)
 
 
-def _body_of(secret: StoredPullSecret) -> dict[str, Any]:
-    metadata = {"namespace": secret.namespace, "name": secret.name, "uid": secret.uid}
-    return {"metadata": {**metadata, "resourceVersion": secret.resource_version}}
+def _follow(facts: Facts, states: list[p.PlaceState]) -> frozenset[Key]:
+    """The keys of the places that have something to do which was not tried yet. What failed comes by its back-off."""
+    return frozenset(
+        Key("place", state.place.namespace, facts.token.uid) for state in states if state.work and not state.tried
+    )

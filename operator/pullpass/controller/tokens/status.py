@@ -11,8 +11,11 @@ from pullpass.api.conditions import Finding, Reason
 from pullpass.api.registrytoken import SLOTS
 from pullpass.api.scopemap import ScopeMapSpec
 from pullpass.api.times import format_time
-from pullpass.controller.places.repairs import ManagedItem
-from pullpass.controller.tokens.plan import Facts, Plan
+from pullpass.controller.facts import Facts
+from pullpass.controller.places.plan import Place
+from pullpass.controller.places.repairs import Item
+from pullpass.controller.places.report import Problem
+from pullpass.controller.tokens.plan import PlaceState, Plan
 from pullpass.credentials.rotation import state_of
 
 _HEALS = {
@@ -23,6 +26,8 @@ _HEALS = {
     Reason.WAITING_FOR_TOKEN_SERVER,
     Reason.NOT_WRITTEN,
     Reason.NO_PASSWORD,
+    Reason.WRITE_FAILED,
+    Reason.RECORD_NOT_WRITTEN,
 }
 """Reasons that may pass without anybody changing this token: kstatus calls that Reconciling, the rest Stalled."""
 _ENDED = {Reason.TOKEN_DISABLED, Reason.TOKEN_EXPIRED, Reason.PASSWORD_EXPIRED, Reason.PASSWORD_REVOKED}
@@ -32,19 +37,18 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something that kept a pull secret from being as it should."""
+class Obstacle:
+    """What keeps the passwords of a token from their next step."""
 
-    namespace: str
     reason: Reason
     message: str
-    told: bool = True
-    """False where it is only to be tried again."""
 
 
-def build(facts: Facts, plan: Plan, problems: Sequence[Problem], waiting: str | None, now: datetime) -> dict[str, Any]:
-    """The whole status. `waiting` says which token server does not accept a new password yet, if one does not."""
-    findings = _findings(facts, plan, problems, waiting, now)
+def build(
+    facts: Facts, plan: Plan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
+) -> dict[str, Any]:
+    """Makes the whole status."""
+    findings = _findings(facts, plan, states, obstacle, now)
     status: dict[str, Any] = {
         "observedGeneration": facts.token.generation,
         "username": names.username(facts.token.namespace, facts.token.name),
@@ -106,11 +110,11 @@ def _access_ends(facts: Facts) -> datetime | None:
 
 
 def _findings(
-    facts: Facts, plan: Plan, problems: Sequence[Problem], waiting: str | None, now: datetime
+    facts: Facts, plan: Plan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
 ) -> list[Finding]:
     scope = _scope_map(facts)
-    passwords = _password(facts, plan, waiting, now)
-    secrets = _pull_secrets(facts, plan, problems)
+    passwords = _password(facts, plan, obstacle, now)
+    secrets = _pull_secrets(facts, plan, states)
     parts = [scope, passwords, secrets]
     bad = next((part for part in parts if part.status != "True"), None)
     if bad is None:
@@ -118,8 +122,8 @@ def _findings(
     else:
         ready = Finding(c.READY, bad.status, bad.reason, bad.message)
     findings = [ready, *parts]
-    if waiting is not None and ready.status == "True":
-        findings.append(Finding(c.RECONCILING, "True", Reason.WAITING_FOR_TOKEN_SERVER, waiting))
+    if obstacle is not None and ready.status == "True":
+        findings.append(Finding(c.RECONCILING, "True", obstacle.reason, obstacle.message))
     elif ready.status != "True" and ready.reason in _HEALS:
         findings.append(Finding(c.RECONCILING, "True", ready.reason, ready.message))
     elif ready.status != "True" and ready.reason not in _ENDED:
@@ -176,7 +180,7 @@ def _those(registries: Sequence[str]) -> str:
     return f"the registries {', '.join(shown)}{more}"
 
 
-def _password(facts: Facts, plan: Plan, waiting: str | None, now: datetime) -> Finding:
+def _password(facts: Facts, plan: Plan, obstacle: Obstacle | None, now: datetime) -> Finding:
     def finding(status: c.Status, reason: Reason, message: str) -> Finding:
         return Finding(c.PASSWORDS_VALID, status, reason, message)
 
@@ -203,8 +207,8 @@ def _password(facts: Facts, plan: Plan, waiting: str | None, now: datetime) -> F
         revoked = None
     if published is not None and facts.record.slots[published].valid_at(now) and revoked is None:
         return finding("True", Reason.PASSWORD_ACTIVE, f"the password in {published} is valid")
-    if waiting is not None:
-        return finding("Unknown", Reason.WAITING_FOR_TOKEN_SERVER, waiting)
+    if obstacle is not None:
+        return finding("Unknown", obstacle.reason, obstacle.message)
     if revoked is not None:
         message = f"password {revoked} is revoked (spec.passwords.revoked)"
         if plan.ended == "revoked":
@@ -216,7 +220,7 @@ def _password(facts: Facts, plan: Plan, waiting: str | None, now: datetime) -> F
     return finding("Unknown", Reason.NO_PASSWORD, "no password is made until the scope map may be used")
 
 
-def _pull_secrets(facts: Facts, plan: Plan, problems: Sequence[Problem]) -> Finding:
+def _pull_secrets(facts: Facts, plan: Plan, states: Sequence[PlaceState]) -> Finding:
     def finding(status: c.Status, reason: Reason, message: str) -> Finding:
         return Finding(c.PULL_SECRETS_SYNCED, status, reason, message)
 
@@ -226,72 +230,73 @@ def _pull_secrets(facts: Facts, plan: Plan, problems: Sequence[Problem]) -> Find
         return finding(
             "True", Reason.REMOVED, "access has ended and the pull secrets are removed (whenRevoked: Remove)"
         )
-    found = [*problems, *map(_contested, sorted(plan.contested)), *_missing(facts)]
-    if found:
-        texts = [problem.message for problem in found[:_SHOWN]]
-        if len(found) > _SHOWN:
-            texts.append(f"and {len(found) - _SHOWN} more")
-        return finding("False", found[0].reason, "; ".join(texts))
+    wanted = [state for state in states if state.place.wanted is not None]
+    live = facts.active and plan.ended is None
+    reports = [state.report for state in wanted if live and state.place.usable and state.report is not None]
+    told = [report for report in reports if report.told]
+    problems = [problem for report in told for problem in report.problems]
+    problems += [_contested(item) for report in told for item in sorted(report.contested)]
+    problems += [problem for state in wanted for problem in _missing(facts, state.place)]
+    if problems:
+        texts = [problem.message for problem in problems[:_SHOWN]]
+        if len(problems) > _SHOWN:
+            texts.append(f"and {len(problems) - _SHOWN} more")
+        return finding("False", problems[0].reason, "; ".join(texts))
     if facts.record.published is None:
         return finding("Unknown", Reason.NOT_WRITTEN, "the pull secret is written once there is a password")
-    places = len(facts.targets)
-    where = "this namespace" if places == 1 else f"{places} namespaces"
-    return finding("True", Reason.SYNCED, f"Secret {facts.targets[0].wanted.name} is in place in {where}")
+    late = [state.place.namespace for state in wanted if live and state.settling and state.place.usable]
+    if late:
+        where = ", ".join(late[:_SHOWN]) + (f" and {len(late) - _SHOWN} more" if len(late) > _SHOWN else "")
+        return finding("Unknown", Reason.NOT_WRITTEN, f"the pull secret is being written in namespace {where}")
+    where = "this namespace" if len(wanted) == 1 else f"{len(wanted)} namespaces"
+    return finding("True", Reason.SYNCED, f"Secret {facts.token.pull_secret_name} is in place in {where}")
 
 
-def _contested(matter: ManagedItem) -> Problem:
-    if matter.account:
+def _contested(item: Item) -> Problem:
+    if item.account:
         message = (
-            f"another controller keeps taking {matter.secret} out of the imagePullSecrets of ServiceAccount "
-            f"{matter.namespace}/{matter.account}; find out what manages that ServiceAccount and name the Secret in "
+            f"another controller keeps taking {item.secret} out of the imagePullSecrets of ServiceAccount "
+            f"{item.namespace}/{item.account}; find out what manages that ServiceAccount and name the Secret in "
             "its manifest, or take the ServiceAccount out of spec.pullSecret.serviceAccounts"
         )
     else:
         message = (
-            f"another controller keeps changing or deleting Secret {matter.namespace}/{matter.secret}; "
+            f"another controller keeps changing or deleting Secret {item.namespace}/{item.secret}; "
             "find out what manages that Secret and have it leave the Secret alone"
         )
-    return Problem(matter.namespace, Reason.CONTESTED, message)
+    return Problem(item.namespace, Reason.CONTESTED, message)
 
 
-def _missing(facts: Facts) -> list[Problem]:
+def _missing(facts: Facts, place: Place) -> list[Problem]:
     assert facts.spec is not None
-    problems = []
-    own = facts.token.namespace
-    for target in facts.targets:
-        place = target.wanted.namespace
-        if target.namespace is None:
-            problems.append(
-                Problem(place, Reason.NAMESPACE_NOT_FOUND, f"namespace {place} of spec.pullSecret does not exist")
-            )
-        elif target.namespace.terminating and place != own:
-            problems.append(Problem(place, Reason.NAMESPACE_NOT_FOUND, f"namespace {place} is being deleted"))
-        elif not target.consents:
-            problems.append(
-                Problem(
-                    place,
-                    Reason.NAMESPACE_NOT_CONSENTING,
-                    f"namespace {place} does not accept pull secrets from {own}; "
-                    f"its owner can annotate it with {names.ACCEPT_ANNOTATION}: {own}",
-                )
-            )
-        else:
-            problems += [
-                Problem(
-                    place,
-                    Reason.SERVICE_ACCOUNT_NOT_FOUND,
-                    f"there is no ServiceAccount {name} in namespace {place}; "
-                    "create it or take it out of spec.pullSecret.serviceAccounts",
-                )
-                for name in facts.spec.pull_secret.service_accounts
-                if name != "*" and name not in target.service_accounts
-            ]
-    return problems
+    own, namespace = facts.token.namespace, place.namespace
+    if place.seen is None:
+        message = f"namespace {namespace} of spec.pullSecret does not exist"
+        return [Problem(namespace, Reason.NAMESPACE_NOT_FOUND, message)]
+    if place.seen.terminating and namespace != own:
+        return [Problem(namespace, Reason.NAMESPACE_NOT_FOUND, f"namespace {namespace} is being deleted")]
+    if not place.consents:
+        message = (
+            f"namespace {namespace} does not accept pull secrets from {own}; "
+            f"its owner can annotate it with {names.ACCEPT_ANNOTATION}: {own}"
+        )
+        return [Problem(namespace, Reason.NAMESPACE_NOT_CONSENTING, message)]
+    return [
+        Problem(
+            namespace,
+            Reason.SERVICE_ACCOUNT_NOT_FOUND,
+            f"there is no ServiceAccount {name} in namespace {namespace}; "
+            "create it or take it out of spec.pullSecret.serviceAccounts",
+        )
+        for name in facts.spec.pull_secret.service_accounts
+        if name != "*" and name not in place.service_accounts
+    ]
 
 
-def ready_reason(status: Any) -> tuple[str, str, str]:
-    """Status, reason and message of the Ready condition in a status, empty where there is none."""
-    for condition in (status or {}).get("conditions") or []:
-        if condition.get("type") == c.READY:
-            return condition.get("status", ""), condition.get("reason", ""), condition.get("message", "")
+def condition(status: Any, *types: str) -> tuple[str, str, str]:
+    """Status, reason and message of the first of these conditions that a status has, empty where it has none."""
+    found = {condition.get("type"): condition for condition in (status or {}).get("conditions") or []}
+    for type_ in types:
+        if type_ in found:
+            return found[type_].get("status", ""), found[type_].get("reason", ""), found[type_].get("message", "")
     return "", "", ""

@@ -46,11 +46,15 @@ FAULTS = {
 }
 
 
+PLACE_FAULTS = sorted(FAULTS.keys() - {"gone", "unreachable", "busy"})
+"""What can be wrong with all objects of a kind in one namespace, for any time."""
+
+
 class Watcher(Protocol):
     """Who looks at each write."""
 
-    def may(self, verb: str, place: Place) -> bool:
-        """Whether a policy lets an operator do that."""
+    def fault(self, place: Place) -> "Fault | None":
+        """What becomes of all calls to a place that is broken."""
 
     def denied(self, place: Place) -> None:
         """Called for each write that is refused."""
@@ -102,14 +106,17 @@ class Line(Kube):
     async def carry_out(self, call: Call) -> Any:
         """Does what was asked for, and has every change looked at."""
         objects = self._store.objects
-        if call.verb in WRITES and not self._watcher.may(call.verb, call.place):
+        fault = self._watcher.fault(call.place)
+        if fault is not None and call.verb in fault.verbs and not fault.effect:
             self._watcher.denied(call.place)
-            raise Refused("a policy denied it", 403)
+            raise fault.error()
         old = objects.get(call.place)
         answer = await call.request()
         new = objects.get(call.place)
         if new is not old:
             self._watcher.wrote(call.verb, call.place, old, new)
+        if fault is not None and call.verb in fault.verbs:
+            raise fault.error()
         return answer
 
     # the verbs of the client

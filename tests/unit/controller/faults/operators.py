@@ -7,18 +7,16 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, tzinfo
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from pullpass.api import names
 from pullpass.controller import process
+from pullpass.controller.dispatch import passes
 from pullpass.controller.queue import Key, WorkQueue
 from pullpass.controller.replicas import TokenServers
 from pullpass.controller.settings import OperatorSettings
-from pullpass.controller.tokens.cleanup import Orphans
-from pullpass.controller.tokens.reconcile import TokenReconciler
 from pullpass.kube.client import Kube, KubeError, Unavailable
 from tests.unit.controller.fake_api import Body
 from tests.unit.controller.faults.line import Call, Fault, Line
@@ -80,7 +78,7 @@ class Operator:
         self._loop.run()
 
     def _teller(self, plural: str) -> Callable[[str | None, Body], None]:
-        mirror = self.state.mirror
+        mirror = self.state.cache
         observers: dict[str, Callable[[str | None, Body], set[Key]]] = {
             "namespaces": mirror.observe_namespace,
             "scopemaps": mirror.observe_scope_map,
@@ -167,11 +165,6 @@ class _Session:
 def standing_in(scene: "Scene") -> Iterator[None]:
     """The scene's clock and token servers in place of the real ones."""
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Any:
-            return scene.now
-
     @asynccontextmanager
     async def connect(kube: Kube, settings: OperatorSettings) -> AsyncIterator[TokenServers]:
         assert isinstance(kube, Line)
@@ -179,10 +172,8 @@ def standing_in(scene: "Scene") -> Iterator[None]:
 
     clocks: dict[str, Any] = {"now": lambda: scene.now, "monotonic": scene.loop.time}
     with (
-        mock.patch.object(process, "datetime", Clock),
         mock.patch.object(process, "WorkQueue", functools.partial(Queue, **clocks, jitter=lambda: 0.5)),
-        mock.patch.object(process, "TokenReconciler", functools.partial(TokenReconciler, **clocks)),
-        mock.patch.object(process, "Orphans", functools.partial(Orphans, **clocks)),
+        mock.patch.object(process, "passes", functools.partial(passes, **clocks)),
         mock.patch.object(TokenServers, "connect", connect),
     ):
         yield

@@ -10,6 +10,7 @@ from pullpass.api import names
 from pullpass.api.times import format_time
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body
+from tests.unit.controller.faults.line import PLACE_FAULTS
 from tests.unit.controller.faults.scene import Scene
 from tests.unit.controller.faults.stored import SEED, record_place
 
@@ -175,9 +176,10 @@ class People:
         elif self._has("namespaces", "", name):
             self._scene.finish_namespace(name)
 
-    def forbid(self, plural: str, namespace: str) -> None:
+    def break_place(self, plural: str, namespace: str, fault: str) -> None:
         """A policy begins or ceases to refuse what the operator writes."""
-        self._scene.forbidden ^= {(plural, namespace)}
+        if self._scene.broken.pop((plural, namespace), None) is None:
+            self._scene.broken[plural, namespace] = fault
 
     # ServiceAccounts
 
@@ -293,7 +295,8 @@ platform_acts = st.one_of(
     _act("write_map", st.sampled_from(MAPS), st.sampled_from((*ALLOWED, None))),
     _act("write_namespace", _tenants, st.sampled_from(ACCEPTS), st.booleans()),
     _act("delete_namespace", _tenants),
-    _act("forbid", st.sampled_from(("secrets", "serviceaccounts")), _tenants),
+    _act("break_place", st.sampled_from(("secrets", "serviceaccounts")), _tenants, st.sampled_from(PLACE_FAULTS)),
+    _act("break_place", st.just("secrets"), st.just("credentials"), st.sampled_from(PLACE_FAULTS)),
 )
 meddling = st.one_of(
     _act(

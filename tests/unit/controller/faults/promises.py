@@ -11,6 +11,7 @@ from pullpass.credentials.record import Record, Requests, Slot
 from pullpass.kube.resources import REGISTRY_TOKENS
 from tests.unit.controller.fake_api import Body, Place
 from tests.unit.controller.faults import wishes
+from tests.unit.controller.faults.line import FAULTS, Fault
 from tests.unit.controller.faults.stored import SEED, bare, entries, marks, read, record_place, slot_of, token_uid
 from tests.unit.controller.world import SETTINGS, password_in
 
@@ -58,9 +59,10 @@ class Promises:
 
     # after a write of an operator
 
-    def may(self, verb: str, place: Place) -> bool:
-        """Whether a policy lets an operator do that."""
-        return place[:2] not in self._scene.forbidden
+    def fault(self, place: Place) -> Fault | None:
+        """What becomes of all calls to a place that is broken."""
+        name = self._scene.broken.get(place[:2])
+        return FAULTS[name] if name is not None else None
 
     def denied(self, place: Place) -> None:
         """An operator was not let write."""
@@ -340,7 +342,7 @@ class Promises:
     def forgive(self) -> None:
         """What was tampered with has been set right. Only what belongs to a dead token may wait for its revival, and
         anything for a policy to end."""
-        for place in sorted(self.tampered) if not self._scene.forbidden else []:
+        for place in sorted(self.tampered) if not self._scene.broken else []:
             there = self._scene.api.objects.get(place)
             if place[1] == SETTINGS.credentials_namespace:
                 waits = there is None

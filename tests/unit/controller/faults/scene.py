@@ -49,8 +49,8 @@ class Scene(Cluster):
         """The latest time that the wall clock has shown since all was settled."""
         self.set_back = False
         """Whether it was set back since then."""
-        self.forbidden: set[tuple[str, str]] = set()
-        """Kinds and namespaces in which a policy refuses what the operator writes."""
+        self.broken: dict[tuple[str, str], str] = {}
+        """Kinds and namespaces in which all calls of the operator fail, and how (see FAULTS)."""
         self.log = _Log()
         self._numbers = itertools.count(1)
         self._begun = 0

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tests.unit.controller.faults.scene import Scene
 
 SIGNING_KEYS = signing_keys(SETTINGS.registries)
-STEPS = (0, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 300, 300, 300)
+STEPS = (0, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 300, 300, 300, 1, 6, 16, 16)
 """Seconds from one look to the next: the longest back-off passes, and the time from one resync to the next, and two
-waits for a repair of what was tampered with again and again."""
+waits for a repair of what was tampered with again and again; in the end, what a rotation takes that is just due."""
 
 
 def settle(scene: "Scene", *, policies: bool = False) -> None:
@@ -34,7 +34,8 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
     if not scene.operators:
         scene.start_operator()
     if not policies:
-        scene.forbidden.clear()
+        scene.broken.clear()
+    scene.broken.pop(("secrets", SETTINGS.credentials_namespace), None)
     listed = scene.operators[0].line.asked.count(("list", (NAMESPACES.plural, "", "")))
     for seconds in STEPS:
         scene.forward(seconds)
@@ -43,7 +44,7 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
     (operator,) = scene.operators
     if scene.set_back:
         # What had ended before a clock was set back is not looked at again by itself.
-        for key in operator.state.mirror.every_key():
+        for key in operator.state.cache.every_key():
             operator.queue.add(key)
         scene.flow()
     assert operator.line.asked.count(("list", (NAMESPACES.plural, "", ""))) > listed, "the mirror was not compared"
@@ -57,7 +58,7 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
 def again(scene: "Scene", operator: "Operator") -> None:
     """Promise 6: what has settled costs no write, for this process and for the next one."""
     scene.promises.writes.clear()
-    for key in (*operator.state.mirror.every_key(), *SIGNING_KEYS):
+    for key in (*operator.state.cache.every_key(), *SIGNING_KEYS):
         operator.queue.add(key)
     scene.flow()
     assert not scene.promises.writes, f"a second pass wrote {scene.promises.writes}"
@@ -73,15 +74,16 @@ def check(scene: "Scene", operator: "Operator") -> None:
     for token in scene.api.of(REGISTRY_TOKENS):
         metadata = token["metadata"]
         going = not _tidied(scene, token, metadata["namespace"])
-        if going or _token(scene, operator, token) & {"SecretNotOwned", "WriteRefused"}:
+        if going or _token(scene, operator, token) & {"SecretNotOwned", "WriteRefused", "WriteFailed"}:
             trouble.add(Key("token", metadata["namespace"], metadata["name"]))
+            trouble |= {Key("place", namespace, metadata["uid"]) for namespace in wishes.targets(token)}
     _rests(scene)
     for place, body in scene.promises.foreign.items():
         assert scene.api.objects.get(place) == body, f"foreign {place} was changed"
     queue = operator.queue
     assert len(queue) == 0, "keys wait for a worker"
     # What a policy forbids to take away is tried again and again.
-    failing = queue._failures.keys() - trouble if not scene.forbidden else set()
+    failing = queue._failures.keys() - trouble if not scene.broken else set()
     assert not failing, f"still to be tried again: {failing}"
 
 
@@ -155,8 +157,23 @@ def expected(scene: "Scene", token: Body, record: Record) -> tuple[str, set[str]
         return "False", {"PasswordExpired", "PasswordRevoked"}
     if any(slot.id in wishes.revoked(spec) for slot in record.slots.values()) and not wishes.rotates(spec):
         return "False", {"PasswordRevoked"}
-    problems = {reason for namespace in wishes.targets(token) for reason in _problems(scene, token, record, namespace)}
+    problems = set()
+    for namespace in wishes.targets(token):
+        here = _problems(scene, token, record, namespace)
+        problems |= here
+        if not here and scene.promises.derivable(record):
+            _harmed_by_none(scene, token, record, namespace)
     return ("False", problems) if problems else ("True", {"Ready"})
+
+
+def _harmed_by_none(scene: "Scene", token: Body, record: Record, namespace: str) -> None:
+    """A place harms only itself: where nothing is wrong stands the newest password, which is valid, and every entry."""
+    secret = scene.api.objects.get(("secrets", namespace, wishes.secret_name(token)))
+    assert _has_newest(record, secret), f"{namespace} does not have the newest password"
+    newest = record.slots[record.pending or record.published]  # type: ignore[index]
+    assert newest.valid_at(scene.now), f"what stands in {namespace} has ended"
+    lacking = _lacking(scene, token, namespace)
+    assert not lacking, f"{lacking} in {namespace} lack the entry"
 
 
 def _problems(scene: "Scene", token: Body, record: Record, namespace: str) -> set[str]:
@@ -175,10 +192,10 @@ def _problems(scene: "Scene", token: Body, record: Record, namespace: str) -> se
         not token_uid(secret) or (secret["metadata"].get("annotations") or {}).get(names.TOKEN_ANNOTATION) != whose
     ):
         problems.add("SecretNotOwned")
-    elif ("secrets", namespace) in scene.forbidden and not _has_newest(record, secret):
-        problems.add("WriteRefused")
-    if ("serviceaccounts", namespace) in scene.forbidden and _lacking(scene, token, namespace):
-        problems.add("WriteRefused")
+    elif ("secrets", namespace) in scene.broken and not _has_newest(record, secret):
+        problems |= {"WriteRefused", "WriteFailed"}
+    if ("serviceaccounts", namespace) in scene.broken and _lacking(scene, token, namespace):
+        problems |= {"WriteRefused", "WriteFailed"}
     return problems
 
 
@@ -239,7 +256,7 @@ def _rests(scene: "Scene") -> None:
         elif metadata["namespace"] != SETTINGS.namespace:
             token = tokens.get(token_uid(secret))
             retained = metadata["annotations"].get(names.DELETION_POLICY_ANNOTATION) == "Retain"
-            if place[:2] in scene.forbidden:
+            if place[:2] in scene.broken:
                 continue
             assert token is not None or retained, f"{place} is left of a deleted token"
             assert token is None or not _tidied(scene, token, place[1]) or wishes.wanted(scene, token, place), (
@@ -247,7 +264,7 @@ def _rests(scene: "Scene") -> None:
             )
     for account in scene.api.of(SERVICE_ACCOUNTS):
         metadata = account["metadata"]
-        if ("serviceaccounts", metadata["namespace"]) in scene.forbidden:
+        if ("serviceaccounts", metadata["namespace"]) in scene.broken:
             continue
         for name, uid in marks(account).items():
             where = f"{metadata['namespace']}/{metadata['name']}"

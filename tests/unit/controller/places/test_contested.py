@@ -87,11 +87,8 @@ class Fight:
         while world.now < end:
             self.undo(world)
             news = world.deliver()
-            if self.key in news or (self.due is not None and self.due <= world.now):
-                if self.key.kind == "orphan":
-                    self.due = await world.sweep(self.key.name)
-                else:
-                    self.due = (await world.work(self.key)).due
+            if news or (self.due is not None and self.due <= world.now):
+                self.due = (await world.work(self.key, news=news)).due
             if ("registrytokens", "web", "reader") in world.api.objects and self.seen[-1:] != [world.condition()]:
                 self.seen.append(world.condition())
             world.now += timedelta(seconds=step)
@@ -349,7 +346,7 @@ async def test_the_sweep_backs_off_as_well(world: World, name: str) -> None:
     uid = world.uid()
     world.api.remove(REGISTRY_TOKENS, "web", "reader")
     await world.sweep(uid)
-    fight = Fight(world, _with(do, uid), Key("orphan", name=uid))
+    fight = Fight(world, _with(do, uid), Key("cleanup", name=uid))
     writes = await fight.last(60)
     assert writes.count(place) == 4
     fight.undo = PEACE

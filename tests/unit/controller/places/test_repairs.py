@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.controller.places import repairs as module
-from pullpass.controller.places.repairs import FIRST_WAIT, LAST_WAIT, QUIET, Backoff, ManagedItem, Repairs
+from pullpass.controller.places.repairs import FIRST_WAIT, LAST_WAIT, QUIET, Item, Repairs, Wait
 
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
-ENTRY = ManagedItem("uid-1", "web", "reader-pull", "default", "sa-1")
-SECRET = ManagedItem("uid-1", "web", "reader-pull")
+ENTRY = Item("uid-1", "web", "reader-pull", "default", "sa-1")
+SECRET = Item("uid-1", "web", "reader-pull")
 WAITS = [10, 20, 40, 80, 160, 320, 600, 600, 600]
 """From the first repair to the second, from that to the third, and so on."""
 
@@ -24,25 +24,25 @@ class Other:
 
     wall: datetime = START
     seconds: float = 1000.0
-    contention: Repairs = field(init=False)
+    repairs: Repairs = field(init=False)
 
     def __post_init__(self) -> None:
-        self.contention = Repairs(monotonic=lambda: self.seconds)
+        self.repairs = Repairs(monotonic=lambda: self.seconds)
 
     def forward(self, seconds: float) -> None:
         self.wall += timedelta(seconds=seconds)
         self.seconds += seconds
 
-    def hold(self, matter: ManagedItem = ENTRY, generation: int = 1) -> Backoff | None:
-        return self.contention.holds(matter.token_uid, generation, self.wall).get(matter)
+    def hold(self, item: Item = ENTRY, generation: int = 1) -> Wait | None:
+        return self.repairs.waits(item.token_uid, item.namespace, generation, self.wall).get(item)
 
-    def wait(self, matter: ManagedItem = ENTRY) -> float:
+    def wait(self, item: Item = ENTRY) -> float:
         """How long a repair has to wait now."""
-        hold = self.hold(matter)
+        hold = self.hold(item)
         return (hold.until - self.wall).total_seconds() if hold is not None else 0
 
-    def did(self, matter: ManagedItem = ENTRY, generation: int = 1, password_id: str = "") -> None:
-        self.contention.did(matter, generation, password_id)
+    def did(self, item: Item = ENTRY, generation: int = 1, password_id: str = "") -> None:
+        self.repairs.did(item, generation, password_id)
 
     def quarrel(self, repairs: int) -> None:
         """The first writing, and as many repairs of it, each as soon as it may be made."""
@@ -136,7 +136,7 @@ def test_one_accident_is_not_told_of_once_it_is_repaired(other: Other) -> None:
 
 def test_what_somebody_else_has_put_back_is_settled_and_yet_remembered(other: Other) -> None:
     other.quarrel(3)
-    other.contention.missed(ENTRY)
+    other.repairs.missed(ENTRY)
     hold = other.hold()
     assert hold is not None
     assert not hold.lasting
@@ -149,7 +149,7 @@ def test_what_somebody_else_has_put_back_is_settled_and_yet_remembered(other: Ot
 
 
 @pytest.mark.parametrize("first", [SECRET, ENTRY])
-def test_another_spec_is_no_repair(other: Other, first: ManagedItem) -> None:
+def test_another_spec_is_no_repair(other: Other, first: Item) -> None:
     other.did(first, 1, "")
     other.did(first, 1, "")
     assert other.hold(first, generation=1) is not None
@@ -170,7 +170,7 @@ def test_another_password_is_no_repair(other: Other) -> None:
 
 def test_what_we_took_away_ourselves_is_no_repair(other: Other) -> None:
     other.quarrel(4)
-    other.contention.forget(ENTRY)
+    other.did(ENTRY._replace(removal=True))
     assert other.hold() is None
     other.did()
     assert other.hold() is None
@@ -185,10 +185,9 @@ def test_what_we_took_away_ourselves_is_no_repair(other: Other) -> None:
         ENTRY._replace(secret="other-pull"),
         ENTRY._replace(account="builder"),
         ENTRY._replace(account_uid="sa-2"),
-        ENTRY._replace(removal=True),
     ],
 )
-def test_each_thing_has_its_own_quarrel(other: Other, another: ManagedItem) -> None:
+def test_each_thing_has_its_own_quarrel(other: Other, another: Item) -> None:
     other.quarrel(5)
     assert other.hold(another) is None
     other.did(another)
@@ -229,7 +228,7 @@ def test_two_repairs_are_never_closer_than_the_wait_in_between(steps: list[tuple
     for step, seconds in steps:
         other.forward(seconds)
         if step == "missed":
-            other.contention.missed(ENTRY)
+            other.repairs.missed(ENTRY)
         elif other.hold() is None:
             other.did()
             written.append(other.seconds)
@@ -245,8 +244,8 @@ def test_memory_is_bounded_and_the_oldest_goes(other: Other, monkeypatch: pytest
     for number in range(3):
         other.did(SECRET._replace(token_uid=f"uid-{number + 2}"))
     assert other.hold() is None
-    assert len(other.contention._quarrels) == 3
-    assert set(other.contention._of) == {"uid-2", "uid-3", "uid-4"}
+    assert len(other.repairs._histories) == 3
+    assert set(other.repairs._of) == {("uid-2", "web"), ("uid-3", "web"), ("uid-4", "web")}
 
 
 def test_a_quarrel_that_goes_on_is_not_the_oldest(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +258,6 @@ def test_a_quarrel_that_goes_on_is_not_the_oldest(other: Other, monkeypatch: pyt
 
 
 def test_what_is_unknown_is_neither_missed_nor_forgotten(other: Other) -> None:
-    other.contention.missed(ENTRY)
-    other.contention.forget(ENTRY)
+    other.repairs.missed(ENTRY)
+    other.repairs.forget(ENTRY)
     assert other.hold() is None

@@ -2,12 +2,11 @@
 
 import pytest
 
-from pullpass.controller.tokens.reconcile import ASK_AGAIN
-from pullpass.kube.client import Conflict, Refused
+from pullpass.kube.client import Refused
 from pullpass.kube.resources import SECRETS
 from tests.unit.controller.reconcile.cut_off import Effect, at_every_call, in_every_way
 from tests.unit.controller.reconcile.scene import EVERYWHERE, FAR, OWN
-from tests.unit.controller.world import KEY, START, World, hours
+from tests.unit.controller.world import START, World, hours
 
 
 @in_every_way
@@ -62,11 +61,8 @@ async def test_token_servers_that_accept_nothing_at_all_are_told_and_left_alone_
     world: World,
 ) -> None:
     world.token(**EVERYWHERE)
-    world.servers.refusing = True
-    refused = await world.work(rounds=1)
     world.servers.busy = True
-    busy = await world.work(rounds=1)
-    assert refused.due == world.now + ASK_AGAIN
+    busy = await world.work(rounds=2)
     assert (busy.due, busy.retry is not None) == (None, True)
     assert world.condition() == ("Unknown", "WaitingForTokenServer")
     (ready,) = [c for c in world.status()["conditions"] if c["type"] == "Ready"]
@@ -117,14 +113,14 @@ async def test_a_refused_place_does_not_keep_the_first_password_from_the_others(
 async def test_a_mirror_that_lags_publishes_no_old_password(world: World) -> None:
     uid = world.token(**EVERYWHERE)
     await world.work()
-    stale = world.mirror
+    stale = world.cache
     world.now = START + hours(2)
     world.restart()
     await world.work()
     rotated = world.passwords()
     # A former leader that knows nothing of it wakes up.
     world.restart()
-    world.tokens = world.reconciler(stale)
+    world.lead(stale)
     await world.work(watch=False)
     assert world.passwords() == rotated
     assert world.record_of(uid).published == "password2"
@@ -134,7 +130,7 @@ async def test_a_mirror_that_lags_publishes_no_old_password(world: World) -> Non
 async def test_a_mirror_that_lags_takes_no_pull_secret_back(world: World) -> None:
     world.token(**EVERYWHERE)
     await world.work()
-    stale, seen = world.mirror, len(world.api.watched)
+    stale, seen = world.cache, len(world.api.watched)
     world.restart()
     world.token(**EVERYWHERE | {"passwords": {"lifetime": "90m"}})
     world.now = START + hours(1)
@@ -142,12 +138,12 @@ async def test_a_mirror_that_lags_takes_no_pull_secret_back(world: World) -> Non
     rotated = world.passwords()
     # A former leader hears of the pull secrets, of the record not yet.
     world.restart()
-    former = world.reconciler(stale)
+    world.lead(stale)
     for type_, plural, body in world.api.watched[seen:]:
         if plural == "secrets" and body["metadata"]["namespace"] != "credentials":
             stale.observe_secret(type_, body, "credentials")
-    with pytest.raises(Conflict):
-        await former.reconcile(KEY)
+    await world.work(watch=False, rounds=1)
+    assert any("changed meanwhile" in error for error in world.errors)
     assert world.passwords() == rotated
 
 
@@ -157,7 +153,7 @@ async def test_a_deleted_pull_secret_comes_back_with_the_same_password(world: Wo
     await world.work()
     before = world.passwords()
     world.api.remove(SECRETS, *OWN)
-    assert KEY in world.deliver()
+    assert world.deliver() == {world.place()}
     await world.work(watch=watch)
     assert world.passwords() == before
 
@@ -167,7 +163,7 @@ async def test_a_changed_pull_secret_is_set_right_in_place(world: World) -> None
     await world.work()
     before = world.passwords()
     world.api.edit(SECRETS, *OWN, lambda body: body["data"].update({".dockerconfigjson": "e30="}))
-    assert KEY in world.deliver()
+    assert world.deliver() == {world.place()}
     await world.work()
     assert world.passwords() == before
     assert len(world.uids[OWN]) == 1

@@ -1,0 +1,296 @@
+"""Brings one place of a token to where it should be: its pull secret, and its entries in ServiceAccounts.
+
+Each place has a key of its own in the work queue, so whatever is in the way here is in nobody else's: it is reported,
+and tried again with a back-off of its own. Before a password is written, the record is read again from the API server:
+a cache that lags must not put an old one in the place of a new one.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pullpass.api.conditions import Reason
+from pullpass.api.times import utcnow
+from pullpass.controller.cache import Cache
+from pullpass.controller.facts import Facts, Gatherer
+from pullpass.controller.outcome import Outcome
+from pullpass.controller.places import plan as p
+from pullpass.controller.places.entries import Entries
+from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted
+from pullpass.controller.places.repairs import Item, Repairs
+from pullpass.controller.places.report import Aim, Problem, Report, Reports
+from pullpass.controller.queue import Key
+from pullpass.controller.records import Records
+from pullpass.controller.settings import OperatorSettings
+from pullpass.kube.client import Kube, KubeError, NotFound, Refused, Unavailable
+from pullpass.kube.resources import SECRETS
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+"""Failed passes in a row after which a pull secret counts as one that cannot be written, where nobody refuses it."""
+HANGING_SECONDS = 5.0
+"""A failed pass that took so long counts for all of them."""
+MAX_UNANSWERED = 2
+"""Writes to ServiceAccounts in one pass that may take as long as a request can; the others have the next pass."""
+NO_SPEC = 0
+"""In place of the generation of a spec: a token that is gone has none."""
+
+
+class NotOwnedError(Exception):
+    """A Secret of the wanted name is not that of this token; the text says whose it is and what to do."""
+
+
+@dataclass
+class _Attempt:
+    """What a pass has met so far."""
+
+    written: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    secret_failed: bool = False
+    """Whether the pull secret could not be written."""
+    secret_refused: bool = False
+    """Whether it is no use to try that again before somebody has changed something."""
+    refused: bool = False
+    """Whether one of the problems does not pass by itself."""
+    failed: set[str] = field(default_factory=set)
+    unanswered: int = 0
+    """Writes to ServiceAccounts that the API server gave no proper answer to."""
+    retry: str | None = None
+    retry_after: float = 0
+    defect: bool = False
+    seconds: float = 0
+    """How long it took to try the pull secret."""
+
+
+class PlaceReconciler:
+    """Works on the keys of places. `wake` takes keys of others that an answer to a write concerns."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        cache: Cache,
+        settings: OperatorSettings,
+        gatherer: Gatherer,
+        records: Records,
+        reports: Reports,
+        wake: Callable[[Key], None],
+        *,
+        now: Callable[[], datetime] = utcnow,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._settings = settings
+        self._gatherer = gatherer
+        self._records = records
+        self._reports = reports
+        self._entries = Entries(kube, cache, wake)
+        self._repairs = Repairs(monotonic=monotonic)
+        self._wake = wake
+        self._now = now
+        self._monotonic = monotonic
+
+    def plan(self, facts: Facts, place: p.Place) -> p.Plan:
+        """What a pass would do now. Only reads."""
+        waits = self._repairs.waits(place.token_uid, place.namespace, facts.token.generation, facts.now)
+        return p.plan(facts, place, waits)
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass over one place. Raises nothing: whatever goes wrong is reported, and a reason to try again."""
+        token_key = self._cache.tokens_by_uid.get(key.name)
+        if token_key is None:
+            return await self._clean_up(key)
+        attempt, begun = _Attempt(), self._monotonic()
+        facts = self._gatherer.facts(self._cache.tokens[token_key])
+        place = p.place(self._cache, facts, key.namespace)
+        before = self._reports.get(key.namespace, key.name)
+        plan = self.plan(facts, place)
+        aim = Aim.of(facts, place)
+        actions = p.failed_last(plan.actions, before.failed if before is not None else frozenset())
+        while actions and attempt.unanswered < MAX_UNANSWERED:
+            action = actions.popleft()
+            await self._attempt(facts, place, action, attempt)
+            if isinstance(action, p.WritePullSecret):
+                # What the token waits for is known now, however long ServiceAccounts take.
+                attempt.seconds = self._monotonic() - begun
+                self._reports.put(key.namespace, key.name, _report(aim, before, attempt, plan.contested))
+                self._wake(token_key)
+            elif attempt.unanswered:
+                actions = p.entries_last(actions)
+        if plan.actions:
+            # What was written changes what there is to report: a repair that was made again may not last.
+            facts = self._gatherer.facts(facts.token)
+            place = p.place(self._cache, facts, key.namespace)
+            plan = self.plan(facts, place)
+        for item in plan.missed:
+            self._repairs.missed(item)
+        changed = self._reports.put(key.namespace, key.name, _report(aim, before, attempt, plan.contested))
+        follow = frozenset({token_key}) if changed or attempt.written else frozenset()
+        return self._outcome(plan, attempt, follow)
+
+    async def _clean_up(self, key: Key) -> Outcome:
+        """Takes away what a token that is gone has left here, once the API server itself has said that it is gone."""
+        token_uid, attempt = key.name, _Attempt()
+        place = p.leftovers(self._cache, key.namespace, token_uid)
+        waits = self._repairs.waits(token_uid, key.namespace, NO_SPEC, self._now())
+        plan = p.plan_leftovers(place, waits)
+        if plan.actions and token_uid not in self._cache.gone:
+            return Outcome(follow=frozenset({Key("cleanup", name=token_uid)}))
+        for action in plan.actions:
+            await self._attempt(None, place, action, attempt)
+        waits = self._repairs.waits(token_uid, key.namespace, NO_SPEC, self._now())
+        plan = p.plan_leftovers(p.leftovers(self._cache, key.namespace, token_uid), waits)
+        return self._outcome(plan, attempt, frozenset())
+
+    def _outcome(self, plan: p.Plan, attempt: _Attempt, follow: frozenset[Key]) -> Outcome:
+        """What comes of a pass, given the plan after it. What is left of it and did not fail has the next pass: others
+        have their turn in between."""
+        more = self._now() if plan.actions and attempt.retry is None else None
+        return Outcome(
+            due=min((at for at in (plan.repair, more) if at), default=None),
+            retry=attempt.retry,
+            retry_after=attempt.retry_after,
+            defect=attempt.defect,
+            follow=follow,
+            recovered=attempt.written,
+        )
+
+    # act
+
+    async def _attempt(self, facts: Facts | None, place: p.Place, action: p.Action, attempt: _Attempt) -> None:
+        """Carries out one action, and notes what goes wrong."""
+        try:
+            if await self._act(facts, place, action):
+                attempt.written = True
+                generation = facts.token.generation if facts is not None else NO_SPEC
+                password_id = action.password_id if isinstance(action, p.WritePullSecret) else ""
+                for item in p.items(place, action):
+                    self._repairs.did(item, generation, password_id)
+        except (KubeError, NotOwnedError) as error:
+            self._note(place, action, attempt, error, str(error))
+        except Exception as error:
+            # An answer that nobody expects harms this place only. Its text could quote what it stumbled over.
+            log.exception("a pass over namespace %s failed", place.namespace)
+            attempt.defect = True
+            self._note(place, action, attempt, error, f"a defect of pullpass ({type(error).__name__}), see the log")
+
+    def _note(self, place: p.Place, action: p.Action, attempt: _Attempt, error: Exception, text: str) -> None:
+        attempt.retry = attempt.retry or text
+        if isinstance(error, Unavailable):
+            attempt.retry_after = max(attempt.retry_after, error.retry_after)
+        writes = isinstance(action, p.WritePullSecret)
+        refused = isinstance(error, Refused | NotFound | NotOwnedError)
+        attempt.secret_failed |= writes
+        attempt.secret_refused |= writes and refused
+        if isinstance(action, p.AddEntry | p.RemoveEntry):
+            attempt.failed.add(action.account.name)
+            attempt.unanswered += isinstance(error, Unavailable)
+        # Of what is taken away nothing is told: everybody can write a label or an annotation that names this token.
+        if not isinstance(action, p.WritePullSecret | p.AddEntry):
+            return
+        attempt.refused |= refused
+        if isinstance(error, NotOwnedError):
+            reason = Reason.SECRET_NOT_OWNED
+        else:
+            reason = Reason.WRITE_REFUSED if refused else Reason.WRITE_FAILED
+            what = f"Secret {place.namespace}/{action.wanted.name}" if writes else _account(action)  # type: ignore[union-attr, arg-type]
+            text = f"{what} cannot be written, and is tried again: {text}"
+        attempt.problems.append(Problem(place.namespace, reason, text))
+
+    async def _act(self, facts: Facts | None, place: p.Place, action: p.Action) -> bool:
+        """Tells whether anything was written."""
+        match action:
+            case p.AddEntry(account, entry):
+                return await self._entries.add(account, entry, place.token_uid)
+            case p.RemoveEntry(account, keep):
+                return await self._entries.remove(account, place.token_uid, keep)
+            case p.WritePullSecret(wanted):
+                assert facts is not None
+                await self._write_pull_secret(facts, wanted, action)
+                return True
+            case p.DeletePullSecret(secret):
+                await self._delete_pull_secret(secret)
+                return True
+
+    async def _delete_pull_secret(self, secret: StoredPullSecret) -> None:
+        # In its version, too: a successor takes the object over as it is, and its owner may have made it his.
+        await self._kube.delete(
+            SECRETS, secret.namespace, secret.name, uid=secret.uid, resource_version=secret.resource_version
+        )
+        self._cache.observe_secret("DELETED", _body_of(secret), self._settings.credentials_namespace)
+        log.info("pull secret deleted: %s/%s", secret.namespace, secret.name)
+
+    async def _write_pull_secret(self, facts: Facts, wanted: Wanted, action: p.WritePullSecret) -> None:
+        """Raises NotOwnedError, and KubeError where the API server refuses it, fails, or the record has changed."""
+        where = f"{wanted.namespace}/{wanted.name}"
+        try:
+            live = await self._kube.get(SECRETS, wanted.namespace, wanted.name)
+        except NotFound:
+            live = None
+        if live is not None:
+            _must_be_of(wanted, live)
+        # After the look at what is there: whoever publishes another password from now on changes one of the two.
+        await self._records.confirm_unchanged(facts)
+        assert facts.registry is not None
+        slot = facts.record.slots[action.slot]
+        body = wanted.body(self._gatherer.content(facts.registry, facts.token, slot))
+        if live is None:
+            # Only a creation fails where there is one by now: an apply would take over what another token's pass
+            # has made meanwhile. Owners are left to the apply, as it takes away only what was applied.
+            bare = {key: value for key, value in body["metadata"].items() if key != "ownerReferences"}
+            live = await self._kube.create(SECRETS, wanted.namespace, {**body, "metadata": bare})
+        # The same object is changed in place: to a node, a Secret made anew is a stranger.
+        body["metadata"] |= {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+        answer = await self._kube.apply(SECRETS, wanted.namespace, wanted.name, body)
+        # The watch brings no news of an answer, so whom else it concerns is woken here.
+        for key in self._cache.observe_secret("MODIFIED", answer, self._settings.credentials_namespace):
+            if key.name != facts.token.uid:
+                self._wake(key)
+        token = facts.token
+        log.info("pull secret written: %s, token %s/%s, password id %s", where, token.namespace, token.name, slot.id)
+
+
+def _report(aim: Aim, before: Report | None, attempt: _Attempt, contested: frozenset[Item]) -> Report | None:
+    if attempt.retry is None and not contested:
+        return None
+    attempts = 0
+    if attempt.retry is not None:
+        earlier = before.attempts if before is not None else 0
+        attempts = min(earlier + 1, MAX_ATTEMPTS) if attempt.seconds < HANGING_SECONDS else MAX_ATTEMPTS
+    return Report(
+        aim=aim,
+        problems=tuple(attempt.problems),
+        blocked=attempt.secret_refused or (attempt.secret_failed and attempts == MAX_ATTEMPTS),
+        contested=contested,
+        failed=frozenset(attempt.failed),
+        attempts=attempts,
+        told=not attempt.problems or attempt.refused or attempts == MAX_ATTEMPTS,
+    )
+
+
+def _must_be_of(wanted: Wanted, live: dict[str, Any]) -> None:
+    secret = StoredPullSecret.read(live)
+    if secret is not None and wanted.owns(secret):
+        return
+    whose = (
+        f"belongs to RegistryToken {secret.token}"
+        if secret is not None and secret.token
+        else "was not made by pullpass"
+    )
+    raise NotOwnedError(
+        f"Secret {wanted.namespace}/{wanted.name} {whose} and is left as it is; "
+        "delete it, or make a RegistryToken with another spec.pullSecret.name"
+    )
+
+
+def _account(action: p.AddEntry) -> str:
+    return f"the entry of {action.secret} in ServiceAccount {action.account.namespace}/{action.account.name}"
+
+
+def _body_of(secret: StoredPullSecret) -> dict[str, Any]:
+    metadata = {"namespace": secret.namespace, "name": secret.name, "uid": secret.uid}
+    return {"metadata": {**metadata, "resourceVersion": secret.resource_version}}
