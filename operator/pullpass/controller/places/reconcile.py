@@ -141,7 +141,8 @@ class PlaceReconciler:
         if plan.actions and token_uid not in self._cache.gone:
             return Outcome(follow=frozenset({Key("cleanup", name=token_uid)}))
         for action in plan.actions:
-            await self._attempt(None, place, action, attempt)
+            if attempt.unanswered < MAX_UNANSWERED:
+                await self._attempt(None, place, action, attempt)
         waits = self._repairs.waits(token_uid, key.namespace, NO_SPEC, self._now())
         plan = p.plan_leftovers(p.leftovers(self._cache, key.namespace, token_uid), waits)
         return self._outcome(plan, attempt, frozenset())
@@ -189,17 +190,22 @@ class PlaceReconciler:
         if isinstance(action, p.AddEntry | p.RemoveEntry):
             attempt.failed.add(action.account.name)
             attempt.unanswered += isinstance(error, Unavailable)
-        # Of what is taken away nothing is told: everybody can write a label or an annotation that names this token.
-        if not isinstance(action, p.WritePullSecret | p.AddEntry):
-            return
+        match action:
+            case p.WritePullSecret(wanted):
+                what = f"Secret {wanted.namespace}/{wanted.name}"
+            case p.AddEntry(account, secret):
+                what = f"the entry of {secret} in ServiceAccount {account.namespace}/{account.name}"
+            case _:
+                # Of what is taken away nothing is told: everybody can write a label or an annotation that names this
+                # token.
+                return
         attempt.refused |= refused
         if isinstance(error, NotOwnedError):
-            reason = Reason.SECRET_NOT_OWNED
+            attempt.problems.append(Problem(place.namespace, Reason.SECRET_NOT_OWNED, text))
         else:
             reason = Reason.WRITE_REFUSED if refused else Reason.WRITE_FAILED
-            what = f"Secret {place.namespace}/{action.wanted.name}" if writes else _account(action)  # type: ignore[union-attr, arg-type]
             text = f"{what} cannot be written, and is tried again: {text}"
-        attempt.problems.append(Problem(place.namespace, reason, text))
+            attempt.problems.append(Problem(place.namespace, reason, text))
 
     async def _act(self, facts: Facts | None, place: p.Place, action: p.Action) -> bool:
         """Tells whether anything was written."""
@@ -285,10 +291,6 @@ def _must_be_of(wanted: Wanted, live: dict[str, Any]) -> None:
         f"Secret {wanted.namespace}/{wanted.name} {whose} and is left as it is; "
         "delete it, or make a RegistryToken with another spec.pullSecret.name"
     )
-
-
-def _account(action: p.AddEntry) -> str:
-    return f"the entry of {action.secret} in ServiceAccount {action.account.namespace}/{action.account.name}"
 
 
 def _body_of(secret: StoredPullSecret) -> dict[str, Any]:
