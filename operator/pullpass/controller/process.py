@@ -25,6 +25,7 @@ from pullpass.controller import watch as handlers
 from pullpass.controller.cache import Cache
 from pullpass.controller.keys import serving as serverkeys
 from pullpass.controller.keys import signing as signingkeys
+from pullpass.controller.keys.known import KnownCAs
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.places.entries import Entries
 from pullpass.controller.queue import Key, WorkQueue
@@ -189,6 +190,7 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
     await state.synced.wait()
     log.info("in charge of %d tokens", len(mirror.tokens))
     queue = state.queue = WorkQueue()
+    known_cas = KnownCAs(kube, settings)
     async with TokenServers.connect(kube, settings) as token_servers:
         wake = partial(queue.add, urgent=True)
         entries = Entries(kube, mirror, wake)
@@ -211,11 +213,12 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
             elif key.kind == "orphan":
                 queue.set_due(key, await orphans.sweep(key.name))
             elif key == SERVER_KEYS:
-                queue.set_due(key, await serverkeys.reconcile(kube, settings, datetime.now(UTC)))
+                queue.set_due(key, await serverkeys.reconcile(kube, settings, datetime.now(UTC), known_cas))
             else:
                 registry = settings.registries.of_signing_secret(key.name)
                 if registry is not None:  # what registries of former days left behind stays as it is
-                    queue.set_due(key, await signingkeys.reconcile(kube, settings, registry, datetime.now(UTC)))
+                    now = datetime.now(UTC)
+                    queue.set_due(key, await signingkeys.reconcile(kube, settings, registry, now, known_cas))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(settings.workers):

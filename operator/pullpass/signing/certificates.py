@@ -1,8 +1,8 @@
 """The CA that registries trust and the leaf that signs access tokens; and those of our servers for TLS (RFC 5280).
 
-Registries hold the CA alone, so the leaf can be renewed without touching them; `rollover` says how the CA itself is.
-Both of ours are EC P-256, which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an
-intermediate one.
+Registries hold the CA alone, so the leaf can be renewed without touching them; `replacement` says how the CA itself is
+replaced. Both of ours are EC P-256, which all versions of CNCF Distribution take. A CA that people bring may be RSA,
+or an intermediate one.
 """
 
 import ipaddress
@@ -134,7 +134,7 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
         try:
             certificates = x509.load_pem_x509_certificates(pem)
         except (ValueError, x509.InvalidVersion):
-            raise CertificateError("the certificate is not readable PEM") from None
+            raise CertificateError("cannot parse the certificate as PEM") from None
         if any(certificate.serial_number <= 0 for certificate in certificates):
             raise CertificateError("the certificate's serial number is not positive, as RFC 5280 demands")
     return certificates
@@ -149,13 +149,13 @@ def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     try:
         public_key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("the certificate is not readable PEM") from None
+        raise CertificateError("cannot parse the certificate as PEM") from None
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except TypeError:
         raise CertificateError("the private key is encrypted, and there is no password for it") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("the private key is not readable PEM") from None
+        raise CertificateError("cannot parse the private key as PEM") from None
     if not isinstance(key, PrivateKey):
         raise CertificateError("the private key is neither RSA nor EC, so not everybody would take it")
     if key.public_key() != public_key:

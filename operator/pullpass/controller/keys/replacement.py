@@ -54,10 +54,10 @@ async def replace_ca(
             ca = new_ca(now)
             await _write_ca(kube, locations, keys, ca, None)
             return fingerprint(ca.certificate)
-        if keys.standing.step is ReplacementStep.REPLACED:
+        if keys.state.step is ReplacementStep.REPLACED:
             raise KeySecretError(f"registry {registry.name}: {next_step(locations, keys, now)}")
-        if keys.standing.next is None:
-            await _write_ca(kube, locations, keys, keys.standing.ca, new_ca(now))
+        if keys.state.next is None:
+            await _write_ca(kube, locations, keys, keys.state.ca, new_ca(now))
         return None
 
     switch_to = await _retry_on_conflict(prepare)
@@ -76,16 +76,16 @@ async def switch_ca(
 
     async def put() -> str:
         keys = await load(kube, locations, registry, now)
-        standing = keys.standing
-        coming = standing.ca if standing.step is ReplacementStep.REPLACED or keys.stands_in else standing.next
+        state = keys.state
+        coming = state.ca if state.step is ReplacementStep.REPLACED or keys.stands_in else state.next
         if coming is None:
             if at_once:
-                return fingerprint(standing.ca.certificate)
+                return fingerprint(state.ca.certificate)
             raise KeySecretError(
                 f"registry {registry.name} has no other CA to switch to. "
                 f"Make one: pullpass keys replace-ca --registry {registry.name}"
             )
-        since = standing.published(coming.certificate)
+        since = state.published(coming.certificate)
         if not at_once and (since is None or now < since + SPREAD):
             when = (
                 f"was published at {format_time(since)}"
@@ -96,7 +96,7 @@ async def switch_ca(
                 f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
                 f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
             )
-        if coming is standing.next or keys.stands_in:
+        if coming is state.next or keys.stands_in:
             await _write_ca(kube, locations, keys, coming, None)
         return fingerprint(coming.certificate)
 
@@ -116,7 +116,7 @@ async def _finish(
 
     async def finish() -> Keys:
         keys = await load(kube, locations, registry, now)
-        if switch_to not in (None, fingerprint(keys.standing.ca.certificate)):
+        if switch_to not in (None, fingerprint(keys.state.ca.certificate)):
             raise KeySecretError(
                 f"{where(keys.ca_secret)} of registry {registry.name} changed meanwhile, so nothing was switched. "
                 "Look at it (pullpass keys status) and give the command again."
@@ -150,26 +150,26 @@ async def _retry_on_conflict(do: Callable[[], Awaitable[T]]) -> T:
 
 
 def _told(locations: KeyLocations, keys: Keys, now: datetime) -> Iterator[str]:
-    standing, registry = keys.standing, keys.registry
+    state, registry = keys.state, keys.registry
     yield f"registry {registry.name}"
     roles = {}
-    if standing.next:
-        roles[fingerprint(standing.next.certificate)] = "next"
-    roles[fingerprint(standing.ca.certificate)] = "signs" if standing.switched else "signs next"
-    if standing.issuer and not standing.switched:
-        roles[fingerprint(standing.issuer)] = "signs"
-    certificates = {fingerprint(one): one for one in standing.wanted}
-    certificates |= {one.fingerprint: one.certificate for one in standing.trusted}
-    published = {one.fingerprint: one for one in standing.trusted}
+    if state.next:
+        roles[fingerprint(state.next.certificate)] = "next"
+    roles[fingerprint(state.ca.certificate)] = "signs" if state.switched else "signs next"
+    if state.issuer and not state.switched:
+        roles[fingerprint(state.issuer)] = "signs"
+    certificates = {fingerprint(one): one for one in state.wanted}
+    certificates |= {one.fingerprint: one.certificate for one in state.trusted}
+    published = {one.fingerprint: one for one in state.trusted}
     for one, certificate in certificates.items():
         there = published.get(one)
         since = f"published since {format_time(there.since)}" if there else "not published yet"
         until = f", leaves at {format_time(there.until)}" if there and there.until else ""
         ends = certificate.not_valid_after_utc
         yield f"  CA {one[:16]}  {roles.get(one, 'leaving')}, ends {ends:%Y-%m-%d}, {since}{until}"
-    if standing.leaf:
-        due = standing.leaf_due(now)
-        yield f"  leaf  ends {standing.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
+    if state.leaf:
+        due = state.leaf_due(now)
+        yield f"  leaf  ends {state.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
     else:
         yield f"  leaf  none that can be read in Secret {locations.credentials_namespace}/{registry.signing_secret}"
-    yield f"  step {standing.step}: {next_step(locations, keys, now)}"
+    yield f"  step {state.step}: {next_step(locations, keys, now)}"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pullpass.api import names
-from pullpass.kube.client import Conflict, Kube, NotFound
-from pullpass.kube.resources import SECRETS
+from pullpass.kube.client import Conflict, Kube, NotFound, Object
+from pullpass.kube.resources import SECRETS, Resource
 from pullpass.signing.certificates import KeyPair, load_pair
 
 TLS = "kubernetes.io/tls"
@@ -54,6 +54,14 @@ async def get_or_create(
         return await kube.get(SECRETS, namespace, name)
     logger.info("made %s", where(body))
     return made
+
+
+async def get_or_none(kube: Kube, resource: Resource, namespace: str, name: str) -> Object | None:
+    """Reads an object; None where there is none. Raises KubeError."""
+    try:
+        return await kube.get(resource, namespace, name)
+    except NotFound:
+        return None
 
 
 def is_ours(found: Mapping[str, Any]) -> bool:

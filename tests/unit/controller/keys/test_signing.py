@@ -278,10 +278,10 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
     ("data", "said"),
     [
         ({}, "has no tls.crt"),
-        ({"tls.crt": b"hush", "tls.key": b"hush"}, "not readable PEM"),
+        ({"tls.crt": b"hush", "tls.key": b"hush"}, "cannot parse the certificate as PEM"),
         (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
         (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
-        ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "not readable PEM"),
+        ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "cannot parse the certificate as PEM"),
         (files(with_doubled_extension(NOW)), "extensions cannot be read"),
         ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
     ],
