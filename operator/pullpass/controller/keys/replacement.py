@@ -1,4 +1,4 @@
-"""What people ask for by `pullpass keys`: a registry's next CA, the switch to it, and how things are.
+"""Implements `pullpass keys`: creates a registry's next CA, switches to it, and shows the state of the keys.
 
 Each command first writes what is wanted into the CA's Secret, in one write, and then does what the operator would do
 there, only now. Cut off in between, the command can be given again, or the operator goes on.
@@ -38,9 +38,9 @@ T = TypeVar("T")
 async def replace_ca(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, at_once: bool = False
 ) -> list[str]:
-    """Makes the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
+    """Creates the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
 
-    Returns lines that say how the keys are then. Raises KeySecretError where that cannot be, KubeError.
+    Returns lines that describe the keys then. Raises KeySecretError where that is not possible, KubeError.
     """
 
     async def prepare() -> str | None:
@@ -70,22 +70,22 @@ async def switch_ca(
     """Makes the CA sign that was prepared, or was put in the place of the old one.
 
     `at_once` does not ask whether it has been published for long enough, and distrusts the old one now. Returns lines
-    that say how the keys are then. Raises KeySecretError where there is nothing to switch to or it is too early,
+    that describe the keys then. Raises KeySecretError where there is nothing to switch to or it is too early,
     KubeError.
     """
 
     async def put() -> str:
         keys = await load(kube, locations, registry, now)
         state = keys.state
-        coming = state.ca if state.step is ReplacementStep.REPLACED or keys.stands_in else state.next
-        if coming is None:
+        candidate = state.ca if state.step is ReplacementStep.REPLACED or keys.stands_in else state.next
+        if candidate is None:
             if at_once:
                 return fingerprint(state.ca.certificate)
             raise KeySecretError(
                 f"registry {registry.name} has no other CA to switch to. "
                 f"Make one: pullpass keys replace-ca --registry {registry.name}"
             )
-        since = state.published(coming.certificate)
+        since = state.published(candidate.certificate)
         if not at_once and (since is None or now < since + SPREAD):
             when = (
                 f"was published at {format_time(since)}"
@@ -96,23 +96,23 @@ async def switch_ca(
                 f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
                 f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
             )
-        if coming is state.next or keys.stands_in:
-            await _write_ca(kube, locations, keys, coming, None)
-        return fingerprint(coming.certificate)
+        if candidate is state.next or keys.stands_in:
+            await _write_ca(kube, locations, keys, candidate, None)
+        return fingerprint(candidate.certificate)
 
     switch_to = await _retry_on_conflict(put)
     return await _finish(kube, locations, registry, now, switch_to=switch_to, distrust=at_once)
 
 
 async def status(kube: Kube, locations: KeyLocations, registry: Registry, now: datetime) -> list[str]:
-    """Lines that say how the registry's keys are. Raises KeySecretError, KubeError."""
-    return [*_told(locations, await load(kube, locations, registry, now), now)]
+    """Returns lines that describe the registry's keys. Raises KeySecretError, KubeError."""
+    return [*_describe(locations, await load(kube, locations, registry, now), now)]
 
 
 async def _finish(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, switch_to: str | None, distrust: bool
 ) -> list[str]:
-    """Does what is due now. `switch_to` is the fingerprint of the CA that was looked at and is to sign: no other is."""
+    """Does what is due now. `switch_to` is the fingerprint of the CA that was checked: no other may sign."""
 
     async def finish() -> Keys:
         keys = await load(kube, locations, registry, now)
@@ -124,7 +124,7 @@ async def _finish(
         return await bring_in_order(kube, locations, keys, now, switch=switch_to is not None, distrust=distrust)
 
     keys = await _retry_on_conflict(finish)
-    lines = [*_told(locations, keys, now)]
+    lines = [*_describe(locations, keys, now)]
     if distrust:
         trust_map = f"{locations.namespace}/{registry.trust_config_map}"
         lines.append(f"  NOW  Pulls fail at every registry until it has loaded ConfigMap {trust_map} (restart it).")
@@ -149,7 +149,7 @@ async def _retry_on_conflict(do: Callable[[], Awaitable[T]]) -> T:
     return await do()
 
 
-def _told(locations: KeyLocations, keys: Keys, now: datetime) -> Iterator[str]:
+def _describe(locations: KeyLocations, keys: Keys, now: datetime) -> Iterator[str]:
     state, registry = keys.state, keys.registry
     yield f"registry {registry.name}"
     roles = {}

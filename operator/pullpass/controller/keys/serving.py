@@ -122,9 +122,9 @@ async def _certificate(
         due = server_certificate_due(pair, ca.certificate, wanted.hosts, now)
         if content(secret, CA) != _bundle(ca):
             due = now
-        why = "it was due, of another CA, or for other names"
+        why = "it was due, issued by another CA, or for other names"
     except (CertificateError, KeySecretError):
-        due, why = now, "it could not be read"
+        due, why = now, "it could not be parsed"
     if due <= now:
         must_be_ours(secret, "Delete it, or let the chart use it as it is: tls.secretName.")
         data = make()
@@ -166,5 +166,5 @@ def _is_root(ca: KeyPair) -> bool:
 
 
 def _bundle(ca: KeyPair) -> bytes:
-    """The CA and, where it is an intermediate one, what its Secret has of those above it."""
+    """Returns the CA and, where it is an intermediate one, what its Secret has of those above it, as PEM."""
     return ca.certificate_pem + b"".join(above.public_bytes(Encoding.PEM) for above in ca.chain)

@@ -111,7 +111,7 @@ async def reconcile(
 
 
 async def load_seed(kube: Kube, settings: OperatorSettings) -> bytes:
-    """The seed of all passwords, made at the first call ever. Raises KeySecretError, KubeError."""
+    """Returns the seed of all passwords, created at the first call ever. Raises KeySecretError, KubeError."""
     secret = await get_or_create(
         kube, settings.namespace, settings.seed_secret, lambda: {SEED_KEY: secrets.token_bytes(SEED_BYTES)}
     )
@@ -140,7 +140,8 @@ async def load(
     ca_secret = await get_or_none(kube, SECRETS, locations.namespace, registry.ca_secret)
     if ca_secret is None:
         raise KeySecretError(
-            f"There is no Secret {locations.namespace}/{registry.ca_secret} yet: the operator makes it."
+            f"Secret {locations.namespace}/{registry.ca_secret} of registry {registry.name} does not exist yet. "
+            "The operator creates it within ten minutes; if it does not, look at its log."
         )
     next_ca, stands_in = _next_ca(ca_secret, now), False
     try:
@@ -176,7 +177,7 @@ async def load(
 async def bring_in_order(
     kube: Kube, locations: KeyLocations, keys: Keys, now: datetime, *, switch: bool = False, distrust: bool = False
 ) -> Keys:
-    """Publishes what must be trusted, issues a leaf where one is due, and returns how the keys are then.
+    """Publishes what must be trusted, issues a leaf where one is due, and returns the keys as they are then.
 
     `switch` issues a leaf of the CA in the Secret although one of another CA still works; `distrust` takes every CA
     out of the bundle that no leaf needs any more, without waiting for the end of its access tokens.
@@ -201,7 +202,7 @@ async def bring_in_order(
 
 
 def next_step(locations: KeyLocations, keys: Keys, now: datetime) -> str:
-    """In words: at which step the replacement of the registry's CA is, and what is to be done."""
+    """Describes at which step the replacement of the registry's CA is, and what is to be done."""
     state, registry = keys.state, keys.registry
     load = (
         f"Have every registry load ConfigMap {locations.namespace}/{registry.trust_config_map} (restart it), then run"
@@ -234,7 +235,7 @@ def _ca(registry: Registry, secret: Object, now: datetime) -> KeyPair:
 
 
 def _next_ca(secret: Object, now: datetime) -> KeyPair | None:
-    """The prepared CA. One that cannot be used is none: `replace-ca` makes another."""
+    """Returns the prepared CA. One that cannot be used counts as none: `replace-ca` creates another."""
     if not is_ours(secret) or NEXT_CERTIFICATE not in (secret.get("data") or {}):
         return None
     try:
@@ -254,7 +255,7 @@ def _leaf(secret: Object | None) -> KeyPair | None:
 
 
 def _stored_issuer(secret: Object | None) -> list[x509.Certificate]:
-    """The CA certificate beside the leaf; those of older versions have none."""
+    """Returns the CA certificate beside the leaf; older versions stored none."""
     try:
         return load_certificates(content(secret, CA)) if secret else []
     except (CertificateError, KeySecretError):
@@ -301,7 +302,7 @@ async def _check_unshared(
 
 
 def _trusts(state: KeyState) -> bool:
-    """Whether the registry trusts the key of its CA already, or may: it is published, or a leaf is of it."""
+    """Tells whether the registry trusts the key of its CA already, or may: it is published, or a leaf is of it."""
     known = [one.certificate for one in state.trusted] + ([state.issuer] if state.issuer else [])
     return any(same_key(state.ca.certificate, one) for one in known)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pullpass.controller.keys import replacement as rollover
+from pullpass.controller.keys import replacement
 from pullpass.controller.keys.storage import KeySecretError, encoded, files, pair_of
 from pullpass.kube.client import Conflict
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
@@ -74,7 +74,7 @@ DISTURBANCES = [
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollover, "PAUSE", 0)
+    monkeypatch.setattr(replacement, "PAUSE", 0)
 
 
 @pytest.mark.parametrize("disturbance", DISTURBANCES)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pullpass.controller.keys import replacement as rollover
+from pullpass.controller.keys import replacement
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.signing.certificates import new_ca, same_authority
 from pullpass.signing.replacement import SPREAD, ReplacementStep
@@ -108,7 +108,7 @@ class Replacements(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollover, "PAUSE", 0)
+    monkeypatch.setattr(replacement, "PAUSE", 0)
 
 
 TestReplacements: Callable[..., Any] = Replacements.TestCase

@@ -184,7 +184,7 @@ async def test_what_is_somebody_elses_is_left_as_it_is(key: Key) -> None:
     other = new_server_certificate(new_server_ca(NOW), ("tokens.release.svc",), NOW)
     theirs = secret(files(other)) if key is TOKENS else {"kind": "ConfigMap", "metadata": {}, "data": {"a": "b"}}
     kube.put(key, theirs)
-    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} is not pullpass's own"):
+    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} was not created by pullpass"):
         await reconcile(kube, SETTINGS, NOW)
     assert kube.calls == []
 
@@ -192,7 +192,7 @@ async def test_what_is_somebody_elses_is_left_as_it_is(key: Key) -> None:
 async def test_one_server_does_not_hold_up_another() -> None:
     kube = Memory()
     kube.put(TOKENS, secret({"tls.crt": b"theirs"}))
-    with pytest.raises(KeySecretError, match="release/tokens-tls is not pullpass's own"):
+    with pytest.raises(KeySecretError, match="release/tokens-tls was not created by pullpass"):
         await reconcile(kube, SETTINGS, NOW)
     assert issued_by(pair_of(kube, REGISTRY).certificate, pair_of(kube, CA).certificate)
 
