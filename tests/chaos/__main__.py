@@ -60,9 +60,10 @@ def figures(outcome: Outcome) -> Iterator[Figure]:
         yield Figure(f"chaos_fault_{kind}", count, "faults")
     for kind, count in sorted(outcome.place_faults.items()):
         yield Figure(f"chaos_place_fault_{kind}", count, "places")
-    if outcome.failovers:
-        yield Figure("chaos_failover_p50", statistics.median(outcome.failovers), "s")
-        yield Figure("chaos_failover_max", max(outcome.failovers), "s")
+    for name, seconds in (("failover", outcome.failovers), ("places_recovery", outcome.recoveries)):
+        if seconds:
+            yield Figure(f"chaos_{name}_p50", statistics.median(seconds), "s")
+            yield Figure(f"chaos_{name}_max", max(seconds), "s")
     for name, disturbed in (("calm", False), ("disturbed", True)):
         seen = [s for r in outcome.revocations if r.disturbed is disturbed for s in r.seconds.values()]
         if seen:

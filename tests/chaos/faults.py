@@ -259,6 +259,10 @@ BRIEF: tuple[Fault, ...] = (
 """Those that are over soon."""
 
 
+OF_PLACES: tuple[Fault, ...] = (break_places, break_places_briefly, break_credentials)
+"""Those that break places, or what all places need."""
+
+
 async def work_after(stage: Stage, moment: float, *, but: Operator | None = None) -> float:
     """Waits for the first write that an operator sent after `moment`; the seconds from the one to the other."""
 

@@ -33,6 +33,8 @@ class Outcome:
     faults: Counter[str] = field(default_factory=Counter)
     place_faults: Counter[str] = field(default_factory=Counter)
     """Broken namespaces, by the kind of fault."""
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds from the end of a fault of places until every place has the current password."""
     failovers: list[float] = field(default_factory=list)
     """Seconds without a working operator, once for each time that the Lease was taken from one."""
     revocations: list[Revocation] = field(default_factory=list)
@@ -72,7 +74,10 @@ async def run(
                 )
                 with stage.fault():
                     seconds = await fault(stage, chance)
+                    ended = time.monotonic()
                     await stage.recovered()
+                    if fault in faults.OF_PLACES:
+                        outcome.recoveries.append(time.monotonic() - ended)
                 if seconds is not None:
                     outcome.failovers.append(seconds)
                 _note(outcome, promises.broken(stage, customers), say)
