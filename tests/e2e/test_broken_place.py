@@ -175,13 +175,16 @@ class World:
                 self.own.ready(story.name)
                 stack.enter_context(story.broken(third, secret))
             before = {place: len(self.secrets.ids[place]) for place in ours}
-            self.shows(story, third.namespace)
-            for place in ours:
-                wanted = before[place] + ROTATIONS
-                until(lambda: len(self.secrets.ids[place]) >= wanted, f"rotations of {place}", timeout=180)  # noqa: B023
-            self.shows(story, third.namespace)
+            for count in range(1, ROTATIONS + 1):
+                for place in ours:
+                    self.rotated(place, before[place] + count)
+                self.shows(story, third.namespace)
         until(lambda: self.current(third, secret), f"{third.namespace} has the current password", timeout=120)
         self.own.ready(story.name, timeout=120)
+
+    def rotated(self, place: Place, passwords: int) -> None:
+        """Waits until a place has held so many passwords."""
+        until(lambda: len(self.secrets.ids[place]) >= passwords, f"{place} is rotated", timeout=180)
 
     def shows(self, story: Story, namespace: str) -> None:
         """Waits until whoever looks at the token learns which namespace is broken, and why."""
