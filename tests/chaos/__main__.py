@@ -48,6 +48,8 @@ def figures(outcome: Outcome) -> Iterator[Figure]:
     yield Figure("chaos_rotations", outcome.rotations, "rotations", goal=ROTATIONS)
     yield Figure("chaos_logins", outcome.logins, "logins")
     yield Figure("chaos_failed_logins", outcome.refused, "logins", goal=0, at="most")
+    yield Figure("chaos_logins_in_broken_places", outcome.in_broken_places, "logins")
+    yield Figure("chaos_logins_in_broken_places_past_their_end", outcome.ended, "logins")
     yield Figure("chaos_visits_unserved", outcome.unserved, "visits", goal=0, at="most")
     yield Figure("chaos_second_passwords", outcome.wasted, "passwords", goal=0, at="most")
     yield Figure("chaos_broken_promises", len(outcome.broken), "breaks", goal=0, at="most")
@@ -56,9 +58,12 @@ def figures(outcome: Outcome) -> Iterator[Figure]:
     yield Figure("chaos_servers_busy", outcome.busy, "logins")
     for kind, count in sorted(outcome.faults.items()):
         yield Figure(f"chaos_fault_{kind}", count, "faults")
-    if outcome.failovers:
-        yield Figure("chaos_failover_p50", statistics.median(outcome.failovers), "s")
-        yield Figure("chaos_failover_max", max(outcome.failovers), "s")
+    for kind, count in sorted(outcome.place_faults.items()):
+        yield Figure(f"chaos_place_fault_{kind}", count, "places")
+    for name, seconds in (("failover", outcome.failovers), ("places_recovery", outcome.recoveries)):
+        if seconds:
+            yield Figure(f"chaos_{name}_p50", statistics.median(seconds), "s")
+            yield Figure(f"chaos_{name}_max", max(seconds), "s")
     for name, disturbed in (("calm", False), ("disturbed", True)):
         seen = [s for r in outcome.revocations if r.disturbed is disturbed for s in r.seconds.values()]
         if seen:

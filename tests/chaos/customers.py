@@ -1,8 +1,9 @@
 """Customers: read a pull secret and log in with it at every ready token server, all the time.
 
-They break promise 1 if it can be broken: what stands in a pull secret is accepted by every ready replica. A customer
-who was slow may come with a password that has been replaced longer ago than its overlap. To tell that from a break,
-the secret is read again after a refusal.
+They break promise 1 if it can be broken: what stands in a pull secret is accepted by every ready replica, also where
+other places of the same token are broken. What stands in a broken place is accepted until the password's own end. A
+customer who was slow may come with a password that has been replaced longer ago than its overlap. To tell that from a
+break, the secret is read again after a refusal.
 """
 
 import asyncio
@@ -14,12 +15,13 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from tests.chaos.api import PAUSE, Api, ApiError, secrets_of
+from tests.chaos.api import PAUSE, SECRETS, Api, ApiError
 from tests.chaos.endpoints import Endpoints
 from tests.chaos.ledger import Ledger
+from tests.chaos.places import TEAM, Breakages, Place
 from tests.chaos.programs import SERVICE
 from tests.chaos.replicas import TokenServer
-from tests.chaos.tokens import TEAM, Login, Tokens
+from tests.chaos.tokens import Login, Tokens
 
 LOGIN_SECONDS = 10
 READ_SECONDS = 3
@@ -32,7 +34,7 @@ ROUNDING = 1.0
 class Refusal:
     """A login that a ready token server refused, and all that is known of it."""
 
-    token: str
+    place: Place
     id: str
     server: str
     answer: str
@@ -42,7 +44,7 @@ class Refusal:
 
     def __str__(self) -> str:
         return (
-            f"{self.server} refused password {self.id} of {self.token} {self.seconds:.1f} s after it was read: "
+            f"{self.server} refused password {self.id} of {self.place} {self.seconds:.1f} s after it was read: "
             f"{self.answer}; {self.explanation}"
         )
 
@@ -74,6 +76,7 @@ class Customers:
         endpoints: Endpoints[TokenServer],
         tokens: Tokens,
         ledger: Ledger,
+        breakages: Breakages,
         *,
         count: int = 3,
         seed: int = 0,
@@ -82,17 +85,24 @@ class Customers:
         self._endpoints = endpoints
         self._tokens = tokens
         self._ledger = ledger
+        self._breakages = breakages
         self._count = count
         self._random = random.Random(seed)
-        self._known: dict[str, tuple[float, Login]] = {}
-        self._news: dict[str, None] = {}
+        self._known: dict[Place, tuple[float, Login]] = {}
+        self._news: dict[Place, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self.seen: dict[Place, list[str]] = {}
+        """Ids of the passwords that each place has held, in order."""
         self.logins = 0
         """Logins that a ready server has answered."""
         self.refused: list[Refusal] = []
         """Logins that should have been granted."""
         self.late = 0
         """Logins with a password that was replaced longer ago than its overlap, and refused therefore."""
+        self.in_broken_places = 0
+        """Logins among these with what stood in a place that was broken, or recovering."""
+        self.ended = 0
+        """Logins from broken places, refused as the password had come to its own end there."""
         self.unreachable = 0
         """Servers that were said to be ready, and were not there."""
         self.busy = 0
@@ -117,47 +127,52 @@ class Customers:
             task.result()
 
     async def round(self) -> None:
-        """Each token is tried once more, at every ready server."""
-        for name in self._tokens.names:
-            self._known[name] = asyncio.get_running_loop().time(), await self._tokens.read(name)
-            await self._visit(name, *self._known[name])
+        """What each place holds is tried once more, at every ready server."""
+        for place in self._tokens.places:
+            login = await self._tokens.read(place.token, place.namespace)
+            self._known[place] = asyncio.get_running_loop().time(), login
+            await self._visit(place, *self._known[place])
 
     async def _listen(self) -> None:
         """Whoever has a new password is asked for next: the first moments are those in which it could fail."""
-        async for secret in self._api.follow(secrets_of(TEAM), SELECTOR):
-            name = secret["metadata"]["name"].removesuffix("-pull")
-            if name in self._tokens.names:
-                self._news[name] = None
+        places = set(self._tokens.places)
+        async for secret in self._api.follow(SECRETS, SELECTOR):
+            place = Place(secret["metadata"]["name"].removesuffix("-pull"), secret["metadata"]["namespace"])
+            if place in places:
+                self._news[place] = None
 
     async def _buy(self) -> None:
         while True:
             if self._news:
-                name = next(iter(self._news))
-                del self._news[name]
+                place = next(iter(self._news))
+                del self._news[place]
             else:
                 await asyncio.sleep(self._random.uniform(0, 2 * PAUSE))
-                name = self._random.choice(self._tokens.names)
-            read = await self._read(name)
+                place = self._random.choice(self._tokens.places)
+            read = await self._read(place)
             if read is not None:
-                await self._visit(name, *read)
+                await self._visit(place, *read)
 
-    async def _read(self, name: str) -> tuple[float, Login] | None:
+    async def _read(self, place: Place) -> tuple[float, Login] | None:
         clock = asyncio.get_running_loop().time
         before = clock()
         try:
-            self._known[name] = before, await self._tokens.read(name, seconds=READ_SECONDS)
+            self._known[place] = before, await self._tokens.read(place.token, place.namespace, seconds=READ_SECONDS)
         except ApiError:
             # A pod that is there has the secret that it got, API server or not.
-            return self._known.get(name)
-        return self._known[name]
+            return self._known.get(place)
+        return self._known[place]
 
-    async def _visit(self, name: str, read_at: float, login: Login) -> None:
+    async def _visit(self, place: Place, read_at: float, login: Login) -> None:
+        seen = self.seen.setdefault(place, [])
+        if login.id not in seen:
+            seen.append(login.id)
         ready = self._endpoints.ready()
         self._random.shuffle(ready)
-        if ready and not any([await self._log_in(name, read_at, login, server) for server in ready]):
+        if ready and not any([await self._log_in(place, read_at, login, server) for server in ready]):
             self.unserved += 1
 
-    async def _log_in(self, name: str, read_at: float, login: Login, server: TokenServer) -> bool:
+    async def _log_in(self, place: Place, read_at: float, login: Login, server: TokenServer) -> bool:
         changes = server.changes
         # The same request within one second gets the same answer, so no two are the same.
         repository = f"chaos/{self.logins}-{self._random.randrange(1 << 30)}"
@@ -170,27 +185,33 @@ class Customers:
             self.busy += 1
             return False
         self.logins += 1
+        self.in_broken_places += not self._breakages.healthy(place.namespace)
         if answer and server.changes == changes:
-            await self._judge(name, read_at, login, server, answer)
+            await self._judge(place, read_at, login, server, answer)
         return True
 
-    async def _judge(self, name: str, read_at: float, login: Login, server: TokenServer, answer: str) -> None:
+    async def _judge(self, place: Place, read_at: float, login: Login, server: TokenServer, answer: str) -> None:
         seconds = asyncio.get_running_loop().time() - read_at
-        account = self._ledger.accounts.get(f"{TEAM}/{name}")
+        account = self._ledger.accounts.get(f"{TEAM}/{place.token}")
         record = account.record if account is not None else None
         says = "no record" if record is None else f"published {record.published}, slots {record.slots}"
         says += f", at {datetime.now(UTC):%H:%M:%S.%f}"
         while True:
             try:
-                current = await self._tokens.read(name)
+                current = await self._tokens.read(place.token, place.namespace)
                 break
             except ApiError:
                 await asyncio.sleep(PAUSE)
+        healthy = self._breakages.healthy(place.namespace)
+        if not healthy and self._ledger.ended(f"{TEAM}/{place.token}", login.id, datetime.now(UTC)):
+            self.ended += 1
+            return
         if current.id == login.id:
             says = f"it still stands in the pull secret; {says}"
-        elif seconds < self._tokens.overlaps[name] - ROUNDING:
+        elif seconds < self._tokens.overlaps[place.token] - ROUNDING:
             says = f"replaced meanwhile by {current.id}, but its overlap is not over; {says}"
         else:
             self.late += 1
             return
-        self.refused.append(Refusal(name, login.id, server.name, answer, seconds, says))
+        says = f"in a {'healthy' if healthy else 'broken'} place: {says}"
+        self.refused.append(Refusal(place, login.id, server.name, answer, seconds, says))

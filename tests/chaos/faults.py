@@ -8,10 +8,16 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from tests.chaos.places import KINDS, RESOURCES
+from tests.chaos.places import NAMESPACES as PLACES
+from tests.chaos.programs import CREDENTIALS
 from tests.chaos.proxy import Cut, Disturbance
 from tests.chaos.replicas import Operator, TokenServer
 from tests.chaos.stage import Stage
 from tests.chaos.waiting import until
+
+SHORT_SECONDS, LONG_SECONDS = (3.0, 25.0), (45.0, 90.0)
+"""How long places are broken: while every password lives on, and for longer than the shortest of them."""
 
 Fault = Callable[[Stage, random.Random], Awaitable[float | None]]
 
@@ -165,6 +171,34 @@ async def disturb(stage: Stage, chance: random.Random) -> None:
     _calm(stage)
 
 
+async def break_places(stage: Stage, chance: random.Random) -> None:
+    """Some namespaces with pull secrets are broken, each in a way of its own and for a time of its own."""
+    await _break_some(stage, chance, LONG_SECONDS if chance.random() < 0.3 else SHORT_SECONDS)
+
+
+async def break_places_briefly(stage: Stage, chance: random.Random) -> None:
+    """As `break_places`, over before any password comes to its end."""
+    await _break_some(stage, chance, SHORT_SECONDS)
+
+
+async def _break_some(stage: Stage, chance: random.Random, seconds: tuple[float, float]) -> None:
+    faults = stage.place_faults()
+
+    async def break_one(namespace: str) -> None:
+        kind, resources = chance.choice(KINDS), chance.choice(RESOURCES)
+        async with faults.broken(namespace, kind, chance, resources=resources):
+            await asyncio.sleep(chance.uniform(*seconds))
+
+    broken = chance.sample(PLACES, chance.randrange(1, len(PLACES)))
+    await asyncio.gather(*(break_one(namespace) for namespace in broken))
+
+
+async def break_credentials(stage: Stage, chance: random.Random) -> None:
+    """No record can be written, nor leaf; what was published goes on."""
+    async with stage.place_faults().broken(CREDENTIALS, chance.choice(KINDS), chance):
+        await asyncio.sleep(chance.uniform(*SHORT_SECONDS))
+
+
 async def stop_api_server(stage: Stage, chance: random.Random) -> None:
     """The API server fails and comes back."""
     await asyncio.to_thread(stage.cluster.stop_api_server)
@@ -199,9 +233,14 @@ ALL: tuple[Fault, ...] = (
     cut_watches,
     expire_watches,
     disturb,
+    break_places,
+    break_places,
+    break_places,
+    break_credentials,
     stop_api_server,
     stop_etcd,
 )
+"""In the proportion that they come in."""
 
 
 BRIEF: tuple[Fault, ...] = (
@@ -214,8 +253,14 @@ BRIEF: tuple[Fault, ...] = (
     cut_watches,
     expire_watches,
     disturb,
+    break_places_briefly,
+    break_credentials,
 )
 """Those that are over soon."""
+
+
+OF_PLACES: tuple[Fault, ...] = (break_places, break_places_briefly, break_credentials)
+"""Those that break places, or what all places need."""
 
 
 async def work_after(stage: Stage, moment: float, *, but: Operator | None = None) -> float:

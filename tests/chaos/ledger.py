@@ -26,6 +26,8 @@ class Account:
     """As it is now."""
     expires_at: datetime | None = None
     """When the published password ends by its lifetime."""
+    ends: dict[str, datetime | None] = field(default_factory=dict)
+    """When each password ends by its lifetime, by id."""
 
 
 class Ledger:
@@ -52,6 +54,7 @@ class Ledger:
             account = self.accounts[f"{record.namespace}/{record.name}"] = Account()
         there = {slot.id for slot in record.slots.values()}
         for slot in record.slots.values():
+            account.ends[slot.id] = slot.expires_at
             if slot.id not in account.made:
                 account.made.append(slot.id)
                 self.last_made = time.monotonic()
@@ -67,6 +70,12 @@ class Ledger:
     def wasted(self) -> list[str]:
         """Passwords that were made in vain, each with its token."""
         return [f"{token}: {id_}" for token, account in self.accounts.items() for id_ in account.wasted]
+
+    def ended(self, token: str, id_: str, now: datetime) -> bool:
+        """Whether a password has come to the end of its lifetime."""
+        account = self.accounts.get(token)
+        end = account.ends.get(id_) if account is not None else None
+        return end is not None and end <= now
 
     def pending(self) -> list[str]:
         """Tokens with a password that is made and not published yet."""

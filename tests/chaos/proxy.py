@@ -5,6 +5,7 @@ The process speaks plain HTTP to the proxy on the loopback interface; the proxy 
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,18 @@ from aiohttp import web
 
 from tests.chaos.api import Api
 from tests.chaos.traffic import Request
+from tests.chaos.waiting import until
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date"}
-_REASONS = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+_REASONS = {
+    403: "Forbidden",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
 
 
 class Cut(Enum):
@@ -44,6 +54,14 @@ class Disturbance:
     """Whether the error stands inside of a stream that began well: so the API server says that a watch is too old."""
     retry_after: int = 0
     """Seconds that the answer asks to wait; 0: it does not say."""
+    message: str = "the test wants it so"
+    """What the answer says."""
+    content: bytes | None = None
+    """The whole answer, where it is not the API's."""
+    truncated: bool = False
+    """Whether half of the API server's answer is missing. Goes with `forwarded`."""
+    hangs: bool = False
+    """Whether there is no answer for as long as the disturbance lasts; then the connection breaks."""
 
 
 class _BrokenError(Exception):
@@ -170,8 +188,10 @@ class Proxy:
                 return await self._stream(http, answer)
             content = await answer.read()
         await self._passage()
-        if met is not None:
+        if met is not None and not met.truncated:
             return await self._disturb(http, request, met)
+        if met is not None:
+            content = content[: len(content) // 2]
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
         return web.Response(status=answer.status, body=content, headers=kept)
 
@@ -197,14 +217,18 @@ class Proxy:
         return response
 
     async def _disturb(self, http: web.Request, request: Request, met: Disturbance) -> web.StreamResponse:
+        if met.hangs:
+            await until(lambda: met not in self.disturbances, "the API server answers", seconds=math.inf)
         if not met.status:
             raise _BrokenError
+        if met.content is not None:
+            return web.Response(status=met.status, body=met.content, content_type="text/html")
         status = {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": "the test wants it so",
+            "message": met.message,
             "reason": _REASONS[met.status],
             "code": met.status,
         }

@@ -13,8 +13,9 @@ from pullpass.api.times import format_time
 from tests.chaos.api import SCOPE_MAPS, Api, ApiError, tokens_of
 from tests.chaos.customers import granted
 from tests.chaos.endpoints import Endpoints
+from tests.chaos.places import TEAM
 from tests.chaos.replicas import TokenServer
-from tests.chaos.tokens import LONG, TEAM, Login, Tokens, scope_map, token
+from tests.chaos.tokens import LONG, Login, Tokens, scope_map, token
 from tests.chaos.waiting import eventually
 
 Way = Literal["disable", "delete", "descope", "expire"]

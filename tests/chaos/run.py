@@ -22,6 +22,8 @@ class Outcome:
 
     rotations: int = 0
     logins: int = 0
+    in_broken_places: int = 0
+    ended: int = 0
     refused: int = 0
     late: int = 0
     unreachable: int = 0
@@ -29,6 +31,10 @@ class Outcome:
     unserved: int = 0
     wasted: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    place_faults: Counter[str] = field(default_factory=Counter)
+    """Broken namespaces, by the kind of fault."""
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds from the end of a fault of places until every place has the current password."""
     failovers: list[float] = field(default_factory=list)
     """Seconds without a working operator, once for each time that the Lease was taken from one."""
     revocations: list[Revocation] = field(default_factory=list)
@@ -54,7 +60,7 @@ async def run(
     revoker = stage.revoker()
     before, begun = stage.ledger.rotations, time.monotonic()
     async with stage.customers(seed=seed) as customers:
-        await stage.tokens.storm(others=others)
+        await stage.storm(others=others)
         revoking = asyncio.create_task(_revoke(revoker, random.Random(seed)))
         deck: list[Fault] = []
         try:
@@ -68,7 +74,10 @@ async def run(
                 )
                 with stage.fault():
                     seconds = await fault(stage, chance)
+                    ended = time.monotonic()
                     await stage.recovered()
+                    if fault in faults.OF_PLACES:
+                        outcome.recoveries.append(time.monotonic() - ended)
                 if seconds is not None:
                     outcome.failovers.append(seconds)
                 _note(outcome, promises.broken(stage, customers), say)
@@ -90,6 +99,8 @@ async def run(
         _note(outcome, [*promises.broken(stage, customers), *(f"access came back: {text}" for text in regranted)], say)
         outcome.rotations = stage.ledger.rotations - before
         outcome.logins, outcome.late = customers.logins, customers.late
+        outcome.in_broken_places, outcome.ended = customers.in_broken_places, customers.ended
+        outcome.place_faults = stage.breakages.kinds
         outcome.refused, outcome.unserved = len(customers.refused), customers.unserved
         outcome.unreachable, outcome.busy = customers.unreachable, customers.busy
         outcome.wasted = len(stage.ledger.wasted())

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.chaos import endpoints
 from tests.chaos.address import own_address
@@ -13,16 +13,19 @@ from tests.chaos.api import NAMESPACES, Api, ApiError
 from tests.chaos.customers import Customers
 from tests.chaos.endpoints import Endpoints
 from tests.chaos.ledger import Ledger
+from tests.chaos.places import GUESTS, TEAM, Breakages, PlaceFaults
 from tests.chaos.programs import CREDENTIALS, SYSTEM
 from tests.chaos.replicas import Operator, Replica, TokenServer
 from tests.chaos.revocations import Revoker
-from tests.chaos.tokens import TEAM, Tokens
+from tests.chaos.tokens import Tokens
 from tests.chaos.traffic import Request
 from tests.chaos.waiting import eventually, until, until_none
 from tests.cluster import local, places
 from tests.cluster.local import LocalCluster
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/pullpass-operator"
+STORM_SECONDS = 121.0
+"""No password of a storm lives longer."""
 RECOVERED_SECONDS = 30.0
 """What is left of every password's life once the operator keeps up again."""
 
@@ -38,6 +41,7 @@ class Stage:
     endpoints: Endpoints[TokenServer]
     ledger: Ledger
     tokens: Tokens
+    breakages: Breakages = field(default_factory=Breakages)
     failing: int = 0
     """How many faults there are at this moment."""
 
@@ -100,7 +104,11 @@ class Stage:
 
     def customers(self, *, seed: int = 0) -> Customers:
         """Customers for these tokens."""
-        return Customers(self.api, self.endpoints, self.tokens, self.ledger, seed=seed)
+        return Customers(self.api, self.endpoints, self.tokens, self.ledger, self.breakages, seed=seed)
+
+    def place_faults(self) -> PlaceFaults:
+        """Breaks places for the operators."""
+        return PlaceFaults(self.api, [operator.proxy for operator in self.operators], self.breakages)
 
     def revoker(self) -> Revoker:
         """Takes access away from tokens of its own."""
@@ -168,10 +176,16 @@ class Stage:
         await self.all_ready()
         await until_none(lambda: self.tokens.unsettled(retired=retired), "tokens that have not settled")
 
+    async def storm(self, *, others: int = 0) -> None:
+        """Begins a storm of rotations, and waits until no password is left that would last beyond it."""
+        await self.tokens.storm(others=others)
+        await until(lambda: self.tokens.longest_left() < STORM_SECONDS, "every password is one of the storm")
+
     async def recovered(self) -> None:
-        """Waits until nothing fails any more and rotations keep up."""
+        """Waits until nothing fails any more, every place has the current password, and rotations keep up."""
         await self.leader()
         await self.all_ready()
+        await until_none(self.tokens.behind, "places without the current password")
         await until(lambda: self.tokens.seconds_left() > RECOVERED_SECONDS, "rotations keep up")
 
 
@@ -181,3 +195,6 @@ async def _furnish(cluster: LocalCluster, api: Api) -> None:
     await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", "crd", "--all")
     for namespace in (SYSTEM, CREDENTIALS, TEAM):
         await api.create(NAMESPACES, {"metadata": {"name": namespace}})
+    consent = {"pullpass.dev/accept-pull-secrets-from": TEAM}
+    for namespace in GUESTS:
+        await api.create(NAMESPACES, {"metadata": {"name": namespace, "annotations": consent}})

@@ -5,21 +5,25 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from tests.chaos.api import Api
 from tests.chaos.customers import Customers
 from tests.chaos.endpoints import Endpoints
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import Account, Ledger
+from tests.chaos.places import RECOVERY_SECONDS, TEAM, Breakages, Place
 from tests.chaos.replicas import TokenServer
 from tests.chaos.tokens import Login, Tokens
 from tests.cluster import ports
 
 OVERLAP = 10.0
+PLACE = Place("token", "guest")
 
 
 @dataclass
@@ -50,11 +54,13 @@ class World:
 
     server: Server
     customers: Customers
+    ledger: Ledger = field(default_factory=lambda: Ledger(cast(Api, None)))
+    breakages: Breakages = field(default_factory=Breakages)
     current: str = "a"
-    names: list[str] = field(default_factory=lambda: ["token"])
+    places: list[Place] = field(default_factory=lambda: [PLACE])
     overlaps: dict[str, float] = field(default_factory=lambda: {"token": OVERLAP})
 
-    async def read(self, name: str, *, seconds: float = 0) -> Login:
+    async def read(self, name: str, namespace: str, *, seconds: float = 0) -> Login:
         return login(self.current)
 
     def ready(self) -> list[Server]:
@@ -63,7 +69,7 @@ class World:
     async def visit(self, *, id_: str = "a", seconds_ago: float = 0) -> Customers:
         """Comes with what stood in the secret some time ago."""
         clock = asyncio.get_running_loop().time
-        await self.customers._visit("token", clock() - seconds_ago, login(id_))
+        await self.customers._visit(PLACE, clock() - seconds_ago, login(id_))
         return self.customers
 
 
@@ -83,7 +89,7 @@ async def world() -> AsyncIterator[World]:
     made = World(server, cast(Customers, None))
     there: Any = made
     made.customers = Customers(
-        cast(Api, None), cast(Endpoints[TokenServer], there), cast(Tokens, there), Ledger(cast(Api, None))
+        cast(Api, None), cast(Endpoints[TokenServer], there), cast(Tokens, there), made.ledger, made.breakages
     )
     async with aiohttp.ClientSession() as session:
         made.customers._session = session
@@ -125,6 +131,45 @@ async def test_granted_without_the_right_to_pull(world: World) -> None:
     world.server.actions = ()
     customers = await world.visit()
     assert "no right to pull" in str(customers.refused[0])
+
+
+def ends(world: World, end: timedelta) -> None:
+    """Password a ends by its lifetime so long from now."""
+    world.ledger.accounts[f"{TEAM}/token"] = Account(ends={"a": datetime.now(UTC) + end})
+
+
+@pytest.mark.parametrize(("end", "refused"), [(timedelta(seconds=9), 1), (timedelta(seconds=-1), 0)])
+async def test_what_stands_in_a_broken_place_is_good_until_its_own_end(
+    world: World, end: timedelta, refused: int
+) -> None:
+    world.server.status = 401
+    ends(world, end)
+    with world.breakages.broken(PLACE.namespace, "refused"):
+        customers = await world.visit()
+    assert (len(customers.refused), customers.ended, customers.in_broken_places) == (refused, 1 - refused, 1)
+
+
+async def test_what_stands_in_a_healthy_place_must_not_come_to_its_end(world: World) -> None:
+    world.server.status = 401
+    ends(world, timedelta(seconds=-1))
+    with world.breakages.broken("another", "refused"):
+        customers = await world.visit()
+    assert "in a healthy place" in str(customers.refused[0])
+
+
+def test_a_place_is_healthy_again_when_it_had_time_to_recover() -> None:
+    seconds = [0.0]
+    breakages = Breakages(monotonic=lambda: seconds[0])
+    assert breakages.healthy("guest")
+    with breakages.broken("guest", "refused"), breakages.broken("guest", "cut"):
+        seconds[0] += 10 * RECOVERY_SECONDS
+        assert not breakages.healthy("guest")
+        assert breakages.healthy("another")
+    seconds[0] += RECOVERY_SECONDS
+    assert not breakages.healthy("guest")
+    seconds[0] += 1
+    assert breakages.healthy("guest")
+    assert breakages.kinds == {"refused": 1, "cut": 1}
 
 
 async def test_busy(world: World) -> None:

@@ -152,6 +152,44 @@ async def test_disturbances(
     assert proxy.requests[0].told == told
 
 
+@pytest.mark.parametrize("forwarded", [True, False])
+async def test_an_answer_that_is_not_json(
+    proxy: Proxy, session: aiohttp.ClientSession, upstream: tuple[Upstream, str], forwarded: bool
+) -> None:
+    proxy.disturbances = (Disturbance(1, 200, content=b"<html>", forwarded=forwarded),)
+    async with session.post(f"{proxy.url}{OBJECT}", data=b"text") as answer:
+        assert (answer.status, await answer.read()) == (200, b"<html>")
+    assert len(upstream[0].seen) == forwarded
+
+
+async def test_a_truncated_answer(proxy: Proxy, session: aiohttp.ClientSession) -> None:
+    proxy.disturbances = (Disturbance(1, 200, forwarded=True, truncated=True),)
+    async with session.post(f"{proxy.url}{OBJECT}", data=b"text") as answer:
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(await answer.read())
+
+
+async def test_what_hangs_breaks_when_the_disturbance_ends(
+    proxy: Proxy, session: aiohttp.ClientSession, upstream: tuple[Upstream, str]
+) -> None:
+    hanging = Disturbance(1, hangs=True)
+    proxy.disturbances = (hanging,)
+    sending = asyncio.create_task(post(session, proxy))
+    await until(lambda: proxy.requests, "the request is there", every=0.01)
+    done, _ = await asyncio.wait({sending}, timeout=0.3)
+    assert done == set()
+    proxy.disturbances = ()
+    assert await sending == 0
+    assert upstream[0].seen == []
+
+
+async def test_what_an_admission_webhook_says(proxy: Proxy, session: aiohttp.ClientSession) -> None:
+    proxy.disturbances = (Disturbance(1, 403, message="a webhook denied the request"),)
+    async with session.get(f"{proxy.url}{OBJECT}") as answer:
+        said = await answer.json()
+    assert (said["code"], said["reason"], said["message"]) == (403, "Forbidden", "a webhook denied the request")
+
+
 async def test_retry_after_is_said(proxy: Proxy, session: aiohttp.ClientSession) -> None:
     proxy.disturbances = (Disturbance(1, 429, retry_after=3),)
     async with session.get(f"{proxy.url}{OBJECT}") as answer:

@@ -46,6 +46,22 @@ def test_whoever_gets_the_lease_again_may_write_again() -> None:
     assert usurped(requests) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "concerned"),
+    [
+        ("/api/v1/namespaces/team/secrets/pull", True),
+        ("/api/v1/namespaces/team/secrets", True),
+        ("/api/v1/namespaces/team/serviceaccounts/default", False),
+        ("/api/v1/namespaces/team-2/secrets/pull", False),
+        ("/api/v1/namespaces/team", False),
+        ("/api/v1/secrets", False),
+        ("/apis/pullpass.dev/v1alpha1/namespaces/team/registrytokens/secrets", False),
+    ],
+)
+def test_requests_about_the_objects_of_one_namespace(path: str, concerned: bool) -> None:
+    assert Request("a", 1, "GET", path).concerns("team", ("secrets",)) is concerned
+
+
 def test_reads_and_watches_are_everybodys() -> None:
     requests = [took("a", 1), Request("b", 2, "GET", SECRET), Request("b", 3, "GET", LEASE)]
     assert usurped(requests) == []

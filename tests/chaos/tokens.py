@@ -10,11 +10,11 @@ from typing import Any
 
 from pullpass.api.registrytoken import RegistryTokenSpec
 from pullpass.credentials import password
-from tests.chaos.api import SCOPE_MAPS, Api, secrets_of, tokens_of
+from tests.chaos.api import SCOPE_MAPS, Api, ApiError, secrets_of, tokens_of
 from tests.chaos.ledger import Ledger
+from tests.chaos.places import TEAM, Place, guests_of
 from tests.chaos.programs import REGISTRY_HOST
 
-TEAM = "chaos-team"
 MAP = "chaos"
 
 BRIEF = {"lifetime": "60s", "renewBefore": "50s", "overlap": "10s"}
@@ -57,30 +57,46 @@ def scope_map(name: str, repositories: str) -> dict[str, Any]:
     }
 
 
-def token(name: str, map_name: str, passwords: Mapping[str, str]) -> dict[str, Any]:
+def token(
+    name: str, map_name: str, passwords: Mapping[str, str], pull_secret: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """A RegistryToken of the team."""
     return {
         "apiVersion": "pullpass.dev/v1alpha1",
         "kind": "RegistryToken",
         "metadata": {"name": name, "namespace": TEAM},
-        "spec": {"scopeMapRef": {"name": map_name}, "passwords": dict(passwords)},
+        "spec": {
+            "scopeMapRef": {"name": map_name},
+            "passwords": dict(passwords),
+            "pullSecret": dict(pull_secret or {}),
+        },
     }
 
 
 class Tokens:
-    """Some tokens, each with its pull secret."""
+    """Some tokens, each with its pull secrets: in the team's namespace, and of some in others as well."""
 
     def __init__(self, api: Api, ledger: Ledger, count: int) -> None:
         self._api = api
         self._ledger = ledger
         self.names = [f"token-{number}" for number in range(count)]
+        guests = {name: guests_of(number) for number, name in enumerate(self.names)}
+        self.places = [Place(name, namespace) for name in self.names for namespace in (TEAM, *guests[name])]
+        """Where the passwords are for."""
         self.overlaps = {name: _overlap(BRIEF) for name in self.names}
         """Seconds that a replaced password stays valid at least, by token: the shortest overlap that it has had."""
 
     async def create(self) -> None:
         """Makes them, with passwords that last."""
         await self._api.create(SCOPE_MAPS, scope_map(MAP, "chaos/*"))
-        await self._api.create(tokens_of(TEAM), *(token(name, MAP, LONG) for name in self.names))
+        await self._api.create(
+            tokens_of(TEAM),
+            *(token(name, MAP, LONG, self._pull_secret(number)) for number, name in enumerate(self.names)),
+        )
+
+    def _pull_secret(self, number: int) -> dict[str, Any]:
+        """Every second token has entries in ServiceAccounts."""
+        return {"namespaces": guests_of(number), "serviceAccounts": ["default"] if number % 8 in (1, 2, 6, 7) else []}
 
     async def storm(self, *, others: int = 0) -> None:
         """From now on each is rotated every ten seconds, and for the first time at once, all together.
@@ -101,9 +117,30 @@ class Tokens:
         whole = {"lifetime": None, "renewBefore": None, "overlap": None, **policy}
         await self._api.merge(f"{tokens_of(TEAM)}/{name}", {"spec": {"passwords": whole}})
 
-    async def read(self, name: str, *, seconds: float = 15) -> Login:
-        """What stands in a pull secret now. Raises ApiError."""
-        return Login.read(await self._api.get(f"{secrets_of(TEAM)}/{name}-pull", seconds=seconds))
+    async def read(self, name: str, namespace: str = TEAM, *, seconds: float = 15) -> Login:
+        """What stands in a token's pull secret now. Raises ApiError."""
+        return Login.read(await self._api.get(f"{secrets_of(namespace)}/{name}-pull", seconds=seconds))
+
+    async def behind(self) -> list[str]:
+        """Places without the password that is published, or is about to be."""
+        found = await asyncio.gather(*(self._behind(place) for place in self.places))
+        return [f"{place}: {why}" for place, why in zip(self.places, found, strict=True) if why]
+
+    async def _behind(self, place: Place) -> str:
+        before = self._current(place.token)
+        try:
+            held = (await self.read(place.token, place.namespace)).id
+        except ApiError as error:
+            return f"cannot be read: {error}"
+        # Meanwhile another one may have been published.
+        current = before | self._current(place.token)
+        return "" if held in current else f"holds {held}, published is {', '.join(sorted(current))}"
+
+    def _current(self, name: str) -> set[str]:
+        account = self._ledger.accounts.get(f"{TEAM}/{name}")
+        record = account.record if account is not None else None
+        slots = [] if record is None else [slot for slot in (record.published, record.pending) if slot is not None]
+        return {record.slots[slot].id for slot in slots} if record is not None else set()
 
     async def unsettled(self, *, retired: bool = False) -> list[str]:
         """Tokens that are not as they should be, with the reason; `retired`: replaced passwords are to be gone, too."""
@@ -130,9 +167,13 @@ class Tokens:
         active = [entry["id"] for entry in status.get("passwords", []) if entry["state"] == "Active"]
         if active != [current]:
             return f"the status calls {active} active, published is {current}"
-        secret = await self._api.persist("GET", f"{secrets_of(TEAM)}/{name}-pull")
-        held = Login.read(secret).id
-        return "" if held == current else f"the pull secret holds {held}, published is {current}"
+        for place in self.places:
+            if place.token == name:
+                secret = await self._api.persist("GET", f"{secrets_of(place.namespace)}/{name}-pull")
+                held = Login.read(secret).id
+                if held != current:
+                    return f"the pull secret in {place.namespace} holds {held}, published is {current}"
+        return ""
 
     def rotating(self) -> list[str]:
         """Tokens with a password that is made and not published yet."""
@@ -143,6 +184,13 @@ class Tokens:
         now = datetime.now(UTC)
         ends = [self._ledger.accounts[f"{TEAM}/{name}"].expires_at for name in self.names]
         return min(((end - now).total_seconds() for end in ends if end is not None), default=float("inf"))
+
+    def longest_left(self) -> float:
+        """Seconds until the last password that may still be in use ends; infinite where one has no end."""
+        now = datetime.now(UTC)
+        records = [self._ledger.accounts[f"{TEAM}/{name}"].record for name in self.names]
+        ends = [slot.expires_at for record in records if record is not None for slot in record.slots.values()]
+        return max((end - now).total_seconds() if end is not None else float("inf") for end in ends)
 
 
 def _overlap(policy: Mapping[str, str]) -> float:

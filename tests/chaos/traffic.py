@@ -1,6 +1,6 @@
 """What a proxy has seen of one process, and what it tells of the leader election."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
@@ -34,6 +34,13 @@ class Request:
     def changes(self) -> bool:
         """Whether it is a write."""
         return self.method in CHANGING
+
+    def concerns(self, namespace: str, resources: Collection[str]) -> bool:
+        """Whether it is about objects of these kinds, all of them of the core group, in one namespace."""
+        match self.path.split("/"):
+            case ["", "api", "v1", "namespaces", place, plural, *_]:
+                return place == namespace and plural in resources
+        return False
 
     @property
     def lease(self) -> bool:

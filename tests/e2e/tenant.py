@@ -1,6 +1,5 @@
 """A namespace of the cluster with what an application team has in it: tokens, pull secrets, pods."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -107,9 +106,7 @@ class Tenant:
         """The login that a pull secret holds for a host, the release's registry if none is given."""
         found = self.find("secret", secret)
         assert found, f"no Secret {self.namespace}/{secret}"
-        config = json.loads(base64.b64decode(found["data"][".dockerconfigjson"]))
-        entry = config["auths"][host or self.release.registry]
-        return Credentials(entry["username"], entry["password"], found["metadata"]["uid"])
+        return Credentials.read(found, host or self.release.registry)
 
     def login(self, credentials: Credentials, *scopes: str, service: str = "registry") -> Answer:
         return login(self.release, credentials, *scopes, service=service)

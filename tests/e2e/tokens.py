@@ -23,6 +23,17 @@ class Credentials:
     password: str = field(repr=False)
     uid: str = ""
 
+    @classmethod
+    def read(cls, secret: Mapping[str, Any], host: str) -> "Credentials":
+        """The login that a pull secret holds for a host."""
+        entry = _auths(secret)[host]
+        return cls(entry["username"], entry["password"], secret["metadata"]["uid"])
+
+    @staticmethod
+    def hosts(secret: Mapping[str, Any]) -> list[str]:
+        """The hosts that a pull secret holds a login for."""
+        return list(_auths(secret))
+
     @property
     def id(self) -> str:
         """The public id of the password, under which the token's status lists it."""
@@ -75,6 +86,10 @@ def pull_status(release: Release, image: str, access_token: str, *, at: str = ""
     except urllib.error.HTTPError as error:
         with error:
             return error.code
+
+
+def _auths(secret: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"])
 
 
 def _granted(status: int, access_token: str) -> Answer:

@@ -63,7 +63,7 @@ class _WhichError(Exception):
 
 async def _run(options: argparse.Namespace, registries: Registries) -> list[str]:
     """What stood in the way; the keys of one registry do not keep those of the others from being shown."""
-    from pullpass.controller.keys import replacement as rollover
+    from pullpass.controller.keys import replacement
     from pullpass.controller.keys.storage import KeySecretError
     from pullpass.controller.settings import KeyLocations
     from pullpass.kube.client import Kube
@@ -74,11 +74,11 @@ async def _run(options: argparse.Namespace, registries: Registries) -> list[str]
         for registry in _chosen(options, registries):
             try:
                 if options.action == "status":
-                    lines = await rollover.status(kube, locations, registry, now)
+                    lines = await replacement.status(kube, locations, registry, now)
                 elif options.action == "replace-ca":
-                    lines = await rollover.replace_ca(kube, locations, registry, now, at_once=options.at_once)
+                    lines = await replacement.replace_ca(kube, locations, registry, now, at_once=options.at_once)
                 else:
-                    lines = await rollover.switch_ca(kube, locations, registry, now, at_once=options.at_once)
+                    lines = await replacement.switch_ca(kube, locations, registry, now, at_once=options.at_once)
             except KeySecretError as error:
                 troubles.append(str(error))
             else:

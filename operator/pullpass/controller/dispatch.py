@@ -16,6 +16,7 @@ from pullpass.controller import metrics
 from pullpass.controller.cache import Cache
 from pullpass.controller.facts import Gatherer
 from pullpass.controller.keys import serving, signing
+from pullpass.controller.keys.known import KnownCAs
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.outcome import Outcome
 from pullpass.controller.places.reconcile import PlaceReconciler
@@ -55,15 +56,16 @@ def passes(
     tokens = TokenReconciler(
         cache, settings, gatherer, records, reports, token_servers, places, reporter, wake, now=now
     )
+    known_cas = KnownCAs(kube, settings)
     cleanup = Cleanup(kube, cache, records, tokens.forget)
 
     async def sign(key: Key) -> Outcome:
         registry = settings.registries.of_signing_secret(key.name)
         # What registries of former days left behind stays as it is.
-        return Outcome(due=None if registry is None else await signing.reconcile(kube, settings, registry, now()))
+        return Outcome(due=await signing.reconcile(kube, settings, registry, now(), known_cas) if registry else None)
 
     async def serve(_: Key) -> Outcome:
-        return Outcome(due=await serving.reconcile(kube, settings, now()))
+        return Outcome(due=await serving.reconcile(kube, settings, now(), known_cas))
 
     return {
         "token": tokens.reconcile,

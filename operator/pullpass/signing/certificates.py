@@ -1,8 +1,8 @@
-"""The CA that registries trust and the leaf that signs access tokens; and those of our servers for TLS (RFC 5280).
+"""Issues and checks certificates: the CA and leaf behind access tokens, and those of our servers for TLS (RFC 5280).
 
-Registries hold the CA alone, so the leaf can be renewed without touching them; `rollover` says how the CA itself is.
-Both of ours are EC P-256, which all versions of CNCF Distribution take. A CA that people bring may be RSA, or an
-intermediate one.
+Registries hold the CA alone, so the leaf can be renewed without touching them; `replacement` says how the CA itself is
+replaced. Both of ours are EC P-256, which all versions of CNCF Distribution take. A CA that people bring may be RSA,
+or an intermediate one.
 """
 
 import ipaddress
@@ -68,7 +68,7 @@ class KeyPair:
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """A P-256 key whose thumbprint every registry computes alike, see `jwks.full_length`."""
+    """Generates a P-256 key whose thumbprint every registry computes alike, see `jwks.full_length`."""
     while True:
         key = ec.generate_private_key(ec.SECP256R1())
         if full_length(key.public_key()):
@@ -76,7 +76,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def new_ca(now: datetime) -> KeyPair:
-    """A self-signed CA for ten years that may sign leaves only."""
+    """Creates a self-signed CA for ten years that may sign leaves only."""
     return _new_ca("pullpass signing CA", now)
 
 
@@ -92,7 +92,7 @@ def _new_ca(common_name: str, now: datetime) -> KeyPair:
 
 
 def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
-    """A leaf for 90 days with a new key; it ends with the CA where that ends earlier."""
+    """Issues a leaf for 90 days with a new key; it ends with the CA where that ends earlier."""
     key = new_key()
     ends = min(now + LEAF_LIFETIME, ca.not_after)
     builder = (
@@ -105,7 +105,7 @@ def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
 
 
 def new_server_ca(now: datetime) -> KeyPair:
-    """A self-signed CA for ten years, of the certificates that our servers are known by.
+    """Creates a self-signed CA for ten years, for the certificates of our servers.
 
     Not the CA of access tokens: whoever trusts one of the two must not thereby trust the other.
     """
@@ -113,7 +113,7 @@ def new_server_ca(now: datetime) -> KeyPair:
 
 
 def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> KeyPair:
-    """A server's certificate for a year, for these DNS names and IP addresses. Raises CertificateError."""
+    """Issues a server's certificate for a year, for these DNS names and IP addresses. Raises CertificateError."""
     key = new_key()
     ends = min(now + SERVER_LIFETIME, ca.not_after)
     builder = (
@@ -134,7 +134,7 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
         try:
             certificates = x509.load_pem_x509_certificates(pem)
         except (ValueError, x509.InvalidVersion):
-            raise CertificateError("the certificate is not readable PEM") from None
+            raise CertificateError("cannot parse the certificate as PEM") from None
         if any(certificate.serial_number <= 0 for certificate in certificates):
             raise CertificateError("the certificate's serial number is not positive, as RFC 5280 demands")
     return certificates
@@ -149,15 +149,15 @@ def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     try:
         public_key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("the certificate is not readable PEM") from None
+        raise CertificateError("cannot parse the certificate as PEM") from None
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except TypeError:
-        raise CertificateError("the private key is encrypted, and there is no password for it") from None
+        raise CertificateError("the private key is encrypted; store it without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("the private key is not readable PEM") from None
+        raise CertificateError("cannot parse the private key as PEM") from None
     if not isinstance(key, PrivateKey):
-        raise CertificateError("the private key is neither RSA nor EC, so not everybody would take it")
+        raise CertificateError("the private key is neither RSA nor EC, which registries do not all support")
     if key.public_key() != public_key:
         raise CertificateError("the private key belongs to another certificate")
     return KeyPair(certificate, key, tuple(chain))
@@ -171,9 +171,9 @@ def check_ca(ca: KeyPair, now: datetime) -> None:
         raise CertificateError("the certificate may not sign others (keyUsage lacks keyCertSign)")
     if isinstance(ca.key, rsa.RSAPrivateKey):
         if ca.key.key_size < 2048:
-            raise CertificateError(f"an RSA key of {ca.key.key_size} bits is too short; 2048 is the least")
+            raise CertificateError(f"an RSA key of {ca.key.key_size} bits is too short; use at least 2048")
     elif not isinstance(ca.key.curve, _CURVES):
-        raise CertificateError(f"registries know no curve {ca.key.curve.name}; take P-256, P-384 or P-521")
+        raise CertificateError(f"registries do not support the curve {ca.key.curve.name}; use P-256, P-384 or P-521")
     if now >= ca.not_after:
         raise CertificateError(f"the certificate ended at {ca.not_after.isoformat()}")
     if now < ca.not_before:
@@ -181,7 +181,7 @@ def check_ca(ca: KeyPair, now: datetime) -> None:
 
 
 def subject_names(certificate: x509.Certificate) -> list[str]:
-    """The DNS names and IP addresses that a server's certificate is for."""
+    """Returns the DNS names and IP addresses that a server's certificate is for."""
     names = _extension(certificate, x509.SubjectAlternativeName)
     if names is None:
         return []
@@ -189,7 +189,7 @@ def subject_names(certificate: x509.Certificate) -> list[str]:
 
 
 def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
-    """Whether the CA's key signed it. A CA renewed over the same key and name counts as the same."""
+    """Tells whether the CA's key signed a certificate. A CA renewed over the same key and name counts as the same."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -198,12 +198,12 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
 
 
 def same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
-    """Whether two certificates are of one CA, by name and key: what it issued verifies under both."""
+    """Tells whether two certificates are of one CA, by name and key: what it issued verifies under both."""
     return one.subject == other.subject and same_key(one, other)
 
 
 def same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
-    """Whether two certificates are for the same key, whatever their names; not where a key is of no known kind."""
+    """Tells whether two certificates have the same key, whatever their names; not where its kind is unknown."""
     try:
         return one.public_key() == other.public_key()
     except (ValueError, UnsupportedAlgorithm):
@@ -211,18 +211,18 @@ def same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
 
 
 def usable(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
-    """Whether registries that trust the CA accept what the leaf signs."""
+    """Tells whether registries that trust the CA accept what the leaf signs."""
     public_key = leaf.certificate.public_key()
     return isinstance(public_key, ec.EllipticCurvePublicKey) and full_length(public_key) and _valid(leaf, ca, now)
 
 
 def leaf_due(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> datetime:
-    """When to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
+    """Returns when to renew the leaf: with a third of its life left, or `now` where registries would refuse it."""
     return _due(leaf, ca) if usable(leaf, ca, now) else now
 
 
 def server_certificate_due(server: KeyPair, ca: x509.Certificate, hosts: Sequence[str], now: datetime) -> datetime:
-    """When to renew a server's certificate: with a third of its life left, or `now` where it lacks one of the names."""
+    """Returns when to renew a server's certificate: with a third of its life left, or `now` where a name is missing."""
     named = set(hosts) <= set(subject_names(server.certificate))
     return _due(server, ca) if named and _valid(server, ca, now) else now
 
@@ -245,7 +245,9 @@ def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.DNSName(host)
     except ValueError:
-        raise CertificateError(f"{host!r} is no name that a certificate can have") from None
+        raise CertificateError(
+            f"a certificate cannot have the name {host!r}: it is neither a DNS name nor an IP address"
+        ) from None
 
 
 def _name(common_name: str) -> x509.Name:

@@ -1,4 +1,4 @@
-"""The leaf's public keys as a JSON Web Key Set (RFC 7517), for registries that are told keys instead of a CA.
+"""Publishes the leaf's public keys as a JSON Web Key Set (RFC 7517), for registries that trust keys instead of a CA.
 
 Each key carries its certificate in `x5c`, so the document alone says how long a replaced key still counts.
 """
@@ -23,7 +23,7 @@ def encode(content: bytes) -> str:
 
 
 def full_length(key: ec.EllipticCurvePublicKey) -> bool:
-    """Whether it is a P-256 key neither of whose coordinates starts with a zero byte.
+    """Tells whether it is a P-256 key neither of whose coordinates starts with a zero byte.
 
     CNCF Distribution 3 drops leading zero bytes before it hashes a key, so for the others, 1 in 128, its key
     id is not the one of RFC 7638.
@@ -34,13 +34,13 @@ def full_length(key: ec.EllipticCurvePublicKey) -> bool:
 
 
 def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
-    """The key id of a P-256 key: its SHA-256 thumbprint of RFC 7638."""
+    """Returns the key id of a P-256 key: its SHA-256 thumbprint of RFC 7638."""
     canonical = json.dumps(_required(key), sort_keys=True, separators=(",", ":"))
     return encode(hashlib.sha256(canonical.encode()).digest())
 
 
 def jwk(certificate: x509.Certificate) -> dict[str, Any]:
-    """The key of a leaf certificate. Raises ValueError unless it is P-256."""
+    """Converts the key of a leaf certificate. Raises ValueError unless it is P-256."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("only P-256 keys sign access tokens")  # noqa: TRY004
@@ -49,12 +49,12 @@ def jwk(certificate: x509.Certificate) -> dict[str, Any]:
 
 
 def document(certificates: Iterable[x509.Certificate]) -> str:
-    """The JWKS of these leaves, the same text for the same leaves."""
+    """Returns the JWKS of these leaves, the same text for the same leaves."""
     return json.dumps({"keys": [jwk(certificate) for certificate in certificates]}, indent=2) + "\n"
 
 
 def certificates(text: str) -> list[x509.Certificate]:
-    """The certificates of a JWKS made by `document`. What does not read as one is left out."""
+    """Reads the certificates of a JWKS made by `document`. What cannot be parsed is left out."""
     try:
         keys = json.loads(text)["keys"]
     except (ValueError, KeyError, TypeError):

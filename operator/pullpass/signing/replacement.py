@@ -74,11 +74,11 @@ class KeyState:
         return ReplacementStep.LEAVING if any(authority.until for authority in self.trusted) else ReplacementStep.NONE
 
     def published(self, certificate: x509.Certificate) -> datetime | None:
-        """Since when the bundle has it; None where it has not."""
+        """Returns since when the bundle has a certificate; None where it has not."""
         return next((one.since for one in self.trusted if one.fingerprint == fingerprint(certificate)), None)
 
     def leaf_due(self, now: datetime) -> datetime:
-        """When a new leaf is to be issued, if nobody asks for one before: `now` where there is none that works."""
+        """Returns when a new leaf is to be issued unless somebody asks for one before: `now` where none works."""
         if self.leaf is None or self.issuer is None or not usable(self.leaf, self.issuer, now):
             return now
         if self.switched:
@@ -89,6 +89,6 @@ class KeyState:
 
 
 def issuer_of(leaf: x509.Certificate, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
-    """Which of the CAs issued the leaf. Of one that was renewed over its key, the certificate that ends last."""
+    """Returns which CA issued the leaf. Of one that was renewed over its key, the certificate that ends last."""
     issuers = [one for one in candidates if issued_by(leaf, one)]
     return max(issuers, key=lambda one: one.not_valid_after_utc, default=None)

@@ -48,13 +48,13 @@ class Signer:
         self._header = _segment({"typ": "JWT", "alg": "ES256", "kid": self.kid, "x5c": x5c}) + "."
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """The claims as a compact JWS."""
+        """Returns the claims as a compact JWS."""
         content = self._header + _segment(claims)
         return f"{content}.{encode(self._algorithm.sign(content.encode(), self._key))}"
 
 
 def new_token_id() -> str:
-    """A `jti` that no other token has: 128 random bits."""
+    """Returns a `jti` that no other token has: 128 random bits."""
     return secrets.token_urlsafe(16)
 
 
@@ -69,7 +69,7 @@ def access_claims(
     not_after: datetime | None = None,
     token_id: str,
 ) -> dict[str, Any]:
-    """The claims of an access token, times in whole seconds since 1970 and never rounded up.
+    """Returns the claims of an access token, times in whole seconds since 1970 and never rounded up.
 
     `access` is what is granted (`type`, `name`, `actions`), `not_after` the end of the password or the token
     behind it. Raises ValueError where that has passed. Registries add up to 60 s of leeway to `exp`.

@@ -1,4 +1,4 @@
-"""What registries are given: the trust bundle and the JWKS, as the contents of one ConfigMap.
+"""Builds what registries mount: the trust bundle and the JWKS, as the contents of one ConfigMap.
 
 A registry reads the bundle when it starts, and that is at any time. So a CA is in it before anything is signed under
 it, and stays until no access token that was signed under it is valid any more.
@@ -46,18 +46,21 @@ class Authority:
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of a certificate, in hexadecimal."""
+    """Returns the SHA-256 of a certificate, in hexadecimal."""
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def retired_ca_grace(access_token_lifetime: timedelta) -> timedelta:
-    """How long a CA stays in the bundle that signs no more."""
+    """Returns how long a CA that no longer signs stays in the bundle."""
     return max(RETIRED_CA_GRACE, access_token_lifetime + _MARGIN)
 
 
 def authorities(published: Mapping[str, str], now: datetime) -> tuple[Authority, ...]:
-    """The CAs of the bundle in the ConfigMap. One of which no date is known counts as published just now, and so does
-    one with a date in the future: a clock was wrong, or somebody wrote there."""
+    """Reads the CAs of the bundle in the ConfigMap.
+
+    One without a known date counts as published just now, and so does one with a date in the future: a clock was
+    wrong, or somebody wrote there.
+    """
     try:
         certificates = load_certificates(published.get(BUNDLE_KEY, "").encode())
     except CertificateError:
@@ -78,8 +81,8 @@ def trusted(
     stays: timedelta = RETIRED_CA_GRACE,
     distrust: bool = False,
 ) -> tuple[Authority, ...]:
-    """The CAs that the bundle is to have: those that are wanted, and the others for as long as they `stay`, whatever
-    is written there.
+    """Returns the CAs that the bundle is to have: those that are wanted, and the others for as long as they `stay`,
+    whatever is written there.
 
     One that was renewed over its key stays as long: a registry with a slow clock takes its successor for one that is
     not valid yet. `distrust` makes all others go at once.
@@ -104,7 +107,7 @@ def contents(
     published: Mapping[str, str],
     now: datetime,
 ) -> dict[str, str]:
-    """The ConfigMap's data, given what it holds now.
+    """Returns the ConfigMap's data, given what it holds now.
 
     The bundle is the CAs that issue leaves and nothing above them: what else their roots certified must not sign access
     tokens. The JWKS has the keys of `leaves` first, which are in use or about to be, and keeps those they replaced
@@ -119,7 +122,7 @@ def contents(
     return {
         BUNDLE_KEY: "".join(one.certificate.public_bytes(Encoding.PEM).decode() for one in bundle),
         JWKS_KEY: jwks.document([*leaves, *replaced[:REPLACED_KEYS]]),
-        AUTHORITIES_KEY: json.dumps([_told(authority) for authority in bundle], indent=2) + "\n",
+        AUTHORITIES_KEY: json.dumps([_describe(authority) for authority in bundle], indent=2) + "\n",
     }
 
 
@@ -127,7 +130,7 @@ def _counts(certificate: x509.Certificate, bundle: Iterable[Authority], now: dat
     return jwks.valid_at(certificate, now) and any(issued_by(certificate, one.certificate) for one in bundle)
 
 
-def _told(authority: Authority) -> dict[str, Any]:
+def _describe(authority: Authority) -> dict[str, Any]:
     until = {} if authority.until is None else {"until": authority.until.astimezone(UTC).isoformat()}
     return {
         "sha256": authority.fingerprint,
@@ -139,7 +142,7 @@ def _told(authority: Authority) -> dict[str, Any]:
 
 
 def _dates(text: str) -> dict[str, tuple[datetime, datetime | None]]:
-    """By fingerprint. What does not read as a CA's dates is left out."""
+    """Parses the dates of CAs, by fingerprint. What cannot be parsed is left out."""
     try:
         told = json.loads(text)
     except ValueError:

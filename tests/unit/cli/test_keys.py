@@ -126,5 +126,5 @@ def test_what_the_operator_has_not_made_yet_is_said(
     del api.objects[CA]
     before = api.version
     assert main(["keys", action]) == 1
-    assert "There is no Secret release/pullpass-ca yet: the operator makes it." in capsys.readouterr().err
+    assert "Secret release/pullpass-ca of registry default does not exist yet." in capsys.readouterr().err
     assert api.version == before

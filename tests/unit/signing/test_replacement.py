@@ -34,7 +34,7 @@ LEAVING = KeyState(
 
 
 @pytest.mark.parametrize(
-    ("standing", "step", "wanted"),
+    ("state", "step", "wanted"),
     [
         (NONE, ReplacementStep.NONE, [OLD]),
         (PREPARED, ReplacementStep.PREPARED, [OLD, NEW]),
@@ -45,9 +45,9 @@ LEAVING = KeyState(
         (KeyState(OLD, None, None, None, ()), ReplacementStep.NONE, [OLD]),
     ],
 )
-def test_the_step_and_who_must_be_trusted(standing: KeyState, step: ReplacementStep, wanted: list[KeyPair]) -> None:
-    assert standing.step is step
-    assert standing.wanted == [pair.certificate for pair in wanted]
+def test_the_step_and_who_must_be_trusted(state: KeyState, step: ReplacementStep, wanted: list[KeyPair]) -> None:
+    assert state.step is step
+    assert state.wanted == [pair.certificate for pair in wanted]
 
 
 def test_a_leaf_of_the_ca_is_renewed_as_ever_whatever_is_prepared() -> None:
@@ -71,8 +71,8 @@ def test_a_ca_that_took_the_place_of_another_waits_two_weeks() -> None:
 )
 def test_it_waits_less_long_where_the_old_leaf_ends(left: timedelta, due: timedelta) -> None:
     old = given_ca(NOW, new_key(), ends=NOW + left)
-    standing = KeyState(NEW, None, new_leaf(old, NOW), old.certificate, bundle(old, NEW))
-    assert standing.leaf_due(NOW) == NOW + due
+    state = KeyState(NEW, None, new_leaf(old, NOW), old.certificate, bundle(old, NEW))
+    assert state.leaf_due(NOW) == NOW + due
 
 
 def test_it_counts_from_when_the_new_ca_was_published() -> None:
@@ -81,7 +81,7 @@ def test_it_counts_from_when_the_new_ca_was_published() -> None:
 
 
 @pytest.mark.parametrize(
-    "standing",
+    "state",
     [
         replace(NONE, leaf=None),
         replace(NONE, issuer=None),
@@ -90,8 +90,8 @@ def test_it_counts_from_when_the_new_ca_was_published() -> None:
     ],
     ids=["no-leaf", "unknown-issuer", "unknown-issuer-of-another", "wrong-issuer"],
 )
-def test_a_leaf_that_nobody_accepts_is_replaced_at_once(standing: KeyState) -> None:
-    assert standing.leaf_due(NOW) == NOW
+def test_a_leaf_that_nobody_accepts_is_replaced_at_once(state: KeyState) -> None:
+    assert state.leaf_due(NOW) == NOW
 
 
 def test_the_issuer_is_the_ca_that_signed_the_leaf_in_its_last_certificate() -> None:
@@ -106,6 +106,6 @@ def test_the_issuer_is_the_ca_that_signed_the_leaf_in_its_last_certificate() -> 
 def test_a_ca_renewed_over_its_key_is_no_replacement() -> None:
     first = given_ca(NOW, new_key())
     renewed = given_ca(NOW, first.key, ends=NOW + 200 * DAY)
-    standing = KeyState(renewed, None, new_leaf(first, NOW), first.certificate, bundle(first))
-    assert standing.step is ReplacementStep.NONE
-    assert standing.wanted == [renewed.certificate]
+    state = KeyState(renewed, None, new_leaf(first, NOW), first.certificate, bundle(first))
+    assert state.step is ReplacementStep.NONE
+    assert state.wanted == [renewed.certificate]

@@ -1,4 +1,4 @@
-"""What people ask for by `pullpass keys`: a registry's next CA, the switch to it, and how things are.
+"""Implements `pullpass keys`: creates a registry's next CA, switches to it, and shows the state of the keys.
 
 Each command first writes what is wanted into the CA's Secret, in one write, and then does what the operator would do
 there, only now. Cut off in between, the command can be given again, or the operator goes on.
@@ -38,9 +38,9 @@ T = TypeVar("T")
 async def replace_ca(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, at_once: bool = False
 ) -> list[str]:
-    """Makes the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
+    """Creates the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
 
-    Returns lines that say how the keys are then. Raises KeySecretError where that cannot be, KubeError.
+    Returns lines that describe the keys then. Raises KeySecretError where that is not possible, KubeError.
     """
 
     async def prepare() -> str | None:
@@ -54,10 +54,10 @@ async def replace_ca(
             ca = new_ca(now)
             await _write_ca(kube, locations, keys, ca, None)
             return fingerprint(ca.certificate)
-        if keys.standing.step is ReplacementStep.REPLACED:
+        if keys.state.step is ReplacementStep.REPLACED:
             raise KeySecretError(f"registry {registry.name}: {next_step(locations, keys, now)}")
-        if keys.standing.next is None:
-            await _write_ca(kube, locations, keys, keys.standing.ca, new_ca(now))
+        if keys.state.next is None:
+            await _write_ca(kube, locations, keys, keys.state.ca, new_ca(now))
         return None
 
     switch_to = await _retry_on_conflict(prepare)
@@ -70,22 +70,22 @@ async def switch_ca(
     """Makes the CA sign that was prepared, or was put in the place of the old one.
 
     `at_once` does not ask whether it has been published for long enough, and distrusts the old one now. Returns lines
-    that say how the keys are then. Raises KeySecretError where there is nothing to switch to or it is too early,
+    that describe the keys then. Raises KeySecretError where there is nothing to switch to or it is too early,
     KubeError.
     """
 
     async def put() -> str:
         keys = await load(kube, locations, registry, now)
-        standing = keys.standing
-        coming = standing.ca if standing.step is ReplacementStep.REPLACED or keys.stands_in else standing.next
-        if coming is None:
+        state = keys.state
+        candidate = state.ca if state.step is ReplacementStep.REPLACED or keys.stands_in else state.next
+        if candidate is None:
             if at_once:
-                return fingerprint(standing.ca.certificate)
+                return fingerprint(state.ca.certificate)
             raise KeySecretError(
                 f"registry {registry.name} has no other CA to switch to. "
                 f"Make one: pullpass keys replace-ca --registry {registry.name}"
             )
-        since = standing.published(coming.certificate)
+        since = state.published(candidate.certificate)
         if not at_once and (since is None or now < since + SPREAD):
             when = (
                 f"was published at {format_time(since)}"
@@ -96,27 +96,27 @@ async def switch_ca(
                 f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
                 f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
             )
-        if coming is standing.next or keys.stands_in:
-            await _write_ca(kube, locations, keys, coming, None)
-        return fingerprint(coming.certificate)
+        if candidate is state.next or keys.stands_in:
+            await _write_ca(kube, locations, keys, candidate, None)
+        return fingerprint(candidate.certificate)
 
     switch_to = await _retry_on_conflict(put)
     return await _finish(kube, locations, registry, now, switch_to=switch_to, distrust=at_once)
 
 
 async def status(kube: Kube, locations: KeyLocations, registry: Registry, now: datetime) -> list[str]:
-    """Lines that say how the registry's keys are. Raises KeySecretError, KubeError."""
-    return [*_told(locations, await load(kube, locations, registry, now), now)]
+    """Returns lines that describe the registry's keys. Raises KeySecretError, KubeError."""
+    return [*_describe(locations, await load(kube, locations, registry, now), now)]
 
 
 async def _finish(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, switch_to: str | None, distrust: bool
 ) -> list[str]:
-    """Does what is due now. `switch_to` is the fingerprint of the CA that was looked at and is to sign: no other is."""
+    """Does what is due now. `switch_to` is the fingerprint of the CA that was checked: no other may sign."""
 
     async def finish() -> Keys:
         keys = await load(kube, locations, registry, now)
-        if switch_to not in (None, fingerprint(keys.standing.ca.certificate)):
+        if switch_to not in (None, fingerprint(keys.state.ca.certificate)):
             raise KeySecretError(
                 f"{where(keys.ca_secret)} of registry {registry.name} changed meanwhile, so nothing was switched. "
                 "Look at it (pullpass keys status) and give the command again."
@@ -124,7 +124,7 @@ async def _finish(
         return await bring_in_order(kube, locations, keys, now, switch=switch_to is not None, distrust=distrust)
 
     keys = await _retry_on_conflict(finish)
-    lines = [*_told(locations, keys, now)]
+    lines = [*_describe(locations, keys, now)]
     if distrust:
         trust_map = f"{locations.namespace}/{registry.trust_config_map}"
         lines.append(f"  NOW  Pulls fail at every registry until it has loaded ConfigMap {trust_map} (restart it).")
@@ -149,27 +149,27 @@ async def _retry_on_conflict(do: Callable[[], Awaitable[T]]) -> T:
     return await do()
 
 
-def _told(locations: KeyLocations, keys: Keys, now: datetime) -> Iterator[str]:
-    standing, registry = keys.standing, keys.registry
+def _describe(locations: KeyLocations, keys: Keys, now: datetime) -> Iterator[str]:
+    state, registry = keys.state, keys.registry
     yield f"registry {registry.name}"
     roles = {}
-    if standing.next:
-        roles[fingerprint(standing.next.certificate)] = "next"
-    roles[fingerprint(standing.ca.certificate)] = "signs" if standing.switched else "signs next"
-    if standing.issuer and not standing.switched:
-        roles[fingerprint(standing.issuer)] = "signs"
-    certificates = {fingerprint(one): one for one in standing.wanted}
-    certificates |= {one.fingerprint: one.certificate for one in standing.trusted}
-    published = {one.fingerprint: one for one in standing.trusted}
+    if state.next:
+        roles[fingerprint(state.next.certificate)] = "next"
+    roles[fingerprint(state.ca.certificate)] = "signs" if state.switched else "signs next"
+    if state.issuer and not state.switched:
+        roles[fingerprint(state.issuer)] = "signs"
+    certificates = {fingerprint(one): one for one in state.wanted}
+    certificates |= {one.fingerprint: one.certificate for one in state.trusted}
+    published = {one.fingerprint: one for one in state.trusted}
     for one, certificate in certificates.items():
         there = published.get(one)
         since = f"published since {format_time(there.since)}" if there else "not published yet"
         until = f", leaves at {format_time(there.until)}" if there and there.until else ""
         ends = certificate.not_valid_after_utc
         yield f"  CA {one[:16]}  {roles.get(one, 'leaving')}, ends {ends:%Y-%m-%d}, {since}{until}"
-    if standing.leaf:
-        due = standing.leaf_due(now)
-        yield f"  leaf  ends {standing.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
+    if state.leaf:
+        due = state.leaf_due(now)
+        yield f"  leaf  ends {state.leaf.not_after:%Y-%m-%d}, the next one is issued at {format_time(due)}"
     else:
         yield f"  leaf  none that can be read in Secret {locations.credentials_namespace}/{registry.signing_secret}"
-    yield f"  step {standing.step}: {next_step(locations, keys, now)}"
+    yield f"  step {state.step}: {next_step(locations, keys, now)}"

@@ -1,4 +1,4 @@
-"""Keeps what our servers are known by over TLS: a CA of its own, a certificate for each server, and the CA published.
+"""Keeps the certificates of our servers: a CA of its own, a certificate for each server, and the CA published.
 
 The CA is not that of access tokens. A registry trusts that one to say who may pull, and clients trust this one to say
 who a server is; neither must be able to do the other's part.
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pullpass.controller import metrics
-from pullpass.controller.keys.signing import published
+from pullpass.controller.keys.known import FRESH_SECONDS, KnownCAs
 from pullpass.controller.keys.storage import (
     CA,
     CERTIFICATE,
@@ -21,12 +21,14 @@ from pullpass.controller.keys.storage import (
     encoded,
     files,
     get_or_create,
+    get_or_none,
+    is_ours,
     must_be_ours,
     pair_of,
     where,
 )
 from pullpass.controller.settings import OperatorSettings, ServerCertificate
-from pullpass.kube.client import Kube, NotFound
+from pullpass.kube.client import Kube, KubeError, Object
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import (
     CertificateError,
@@ -44,27 +46,33 @@ LOOK_AGAIN = timedelta(minutes=10)
 logger = logging.getLogger(__name__)
 
 
-async def reconcile(kube: Kube, settings: OperatorSettings, now: datetime) -> datetime:
+async def reconcile(kube: Kube, settings: OperatorSettings, now: datetime, known: KnownCAs | None = None) -> datetime:
     """Brings CA, certificates and ConfigMap in order and returns when to look again.
 
-    Writes only what is missing, due or different. Raises KeySecretError where people have to act, once every other
-    certificate is in order, KubeError where the API server failed or refused.
+    Writes only what is missing, due or different. `known` is what the passes over the registries' keys share. Raises
+    KeySecretError where people have to act, KubeError where the API server failed or refused; once every other
+    certificate is in order where it is about one of them.
     """
-    ca = await _ca(kube, settings, now)
+    trust_map = await get_or_none(kube, CONFIG_MAPS, settings.namespace, settings.server_trust_configmap)
+    ca = await _ca(kube, settings, trust_map, known or KnownCAs(kube, settings), now)
     # First what clients are to trust, then what is of it.
-    await _publish(kube, settings, ca)
-    dues, troubles = [now + LOOK_AGAIN], []
+    await _publish(kube, settings, trust_map, ca)
+    dues, errors = [now + LOOK_AGAIN], list[KeySecretError | KubeError]()
     for wanted in settings.server_certificates:
         try:
             dues.append(await _certificate(kube, settings, ca, wanted, now))
-        except KeySecretError as error:
-            troubles.append(str(error))
-    if troubles:
-        raise KeySecretError(" ".join(troubles))
+        except (KeySecretError, KubeError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise KeySecretError(" ".join(map(str, errors)))
     return min(dues)
 
 
-async def _ca(kube: Kube, settings: OperatorSettings, now: datetime) -> KeyPair:
+async def _ca(
+    kube: Kube, settings: OperatorSettings, trust_map: Object | None, known: KnownCAs, now: datetime
+) -> KeyPair:
     name = settings.server_ca_secret
     secret = await get_or_create(kube, settings.namespace, name, lambda: files(new_server_ca(now)), kind=TLS)
     try:
@@ -72,15 +80,24 @@ async def _ca(kube: Kube, settings: OperatorSettings, now: datetime) -> KeyPair:
         check_ca(ca, now)
     except CertificateError as error:
         raise KeySecretError(
-            f"{where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the Secret and pullpass "
+            f"{where(secret)} cannot be used as a CA: {error}. Put a valid CA there, or delete the Secret and pullpass "
             f"makes one; then clients must trust ConfigMap {settings.server_trust_configmap} anew."
         ) from None
+    published = (trust_map or {}).get("data") == _trust_data(ca)
     for registry in settings.registries:
-        if any(same_key(ca.certificate, one) for one in await published(kube, settings, registry, now)):
+        await known.refresh(registry, now, max_age=FRESH_SECONDS)
+        cas = known[registry]
+        if any(same_key(ca.certificate, one) for one in cas.trusted):
             raise KeySecretError(
                 f"{where(secret)} has a key that registry {registry.name} trusts to sign access tokens: whoever could "
                 "vouch for a server could then also do that. Put another CA there, or delete the Secret and pullpass "
                 f"makes one; then clients must trust ConfigMap {settings.server_trust_configmap} anew."
+            )
+        if cas.error and not published and not is_ours(secret):
+            raise KeySecretError(
+                f"cannot tell whether registry {registry.name} trusts the key in {where(secret)} to sign access "
+                f"tokens, so the server CA is not published yet: {cas.error}. Make ConfigMap "
+                f"{settings.namespace}/{registry.trust_config_map} readable for the operator."
             )
     return ca
 
@@ -93,7 +110,7 @@ async def _certificate(
             made = files(new_server_certificate(ca, wanted.hosts, now))
         except CertificateError as error:
             raise KeySecretError(
-                f"there can be no certificate for Secret {settings.namespace}/{wanted.secret}: {error}. "
+                f"cannot issue the certificate for Secret {settings.namespace}/{wanted.secret}: {error}. "
                 "Correct the host names that the chart was given."
             ) from None
         above = b"" if _is_root(ca) else _bundle(ca)
@@ -105,9 +122,9 @@ async def _certificate(
         due = server_certificate_due(pair, ca.certificate, wanted.hosts, now)
         if content(secret, CA) != _bundle(ca):
             due = now
-        why = "it was due, of another CA, or for other names"
+        why = "it was due, issued by another CA, or for other names"
     except (CertificateError, KeySecretError):
-        due, why = now, "it could not be read"
+        due, why = now, "it could not be parsed"
     if due <= now:
         must_be_ours(secret, "Delete it, or let the chart use it as it is: tls.secretName.")
         data = make()
@@ -126,21 +143,22 @@ async def _certificate(
     return due
 
 
-async def _publish(kube: Kube, settings: OperatorSettings, ca: KeyPair) -> None:
-    namespace, name = settings.namespace, settings.server_trust_configmap
-    data = {CA: _bundle(ca).decode()}
-    try:
-        there = await kube.get(CONFIG_MAPS, namespace, name)
-    except NotFound:
+async def _publish(kube: Kube, settings: OperatorSettings, trust_map: Object | None, ca: KeyPair) -> None:
+    namespace, name, data = settings.namespace, settings.server_trust_configmap, _trust_data(ca)
+    if trust_map is None:
         metadata = {"name": name, "namespace": namespace, "labels": OURS}
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
         await kube.create(CONFIG_MAPS, namespace, body)
     else:
-        must_be_ours(there, "Delete it, or choose another name (keys.serverTrustConfigMap of the chart).")
-        if there.get("data") == data:
+        must_be_ours(trust_map, "Delete it, or choose another name (keys.serverTrustConfigMap of the chart).")
+        if trust_map.get("data") == data:
             return
-        await kube.replace(CONFIG_MAPS, namespace, name, {**there, "data": data})
+        await kube.replace(CONFIG_MAPS, namespace, name, {**trust_map, "data": data})
     logger.info("ConfigMap %s/%s has a new server CA: clients must trust it", namespace, name)
+
+
+def _trust_data(ca: KeyPair) -> dict[str, str]:
+    return {CA: _bundle(ca).decode()}
 
 
 def _is_root(ca: KeyPair) -> bool:
@@ -148,5 +166,5 @@ def _is_root(ca: KeyPair) -> bool:
 
 
 def _bundle(ca: KeyPair) -> bytes:
-    """The CA and, where it is an intermediate one, what its Secret has of those above it."""
+    """Returns the CA and, where it is an intermediate one, what its Secret has of those above it, as PEM."""
     return ca.certificate_pem + b"".join(above.public_bytes(Encoding.PEM) for above in ca.chain)

@@ -1,15 +1,16 @@
-"""Keeps the keys: for each registry a CA, the leaf that signs access tokens and what it trusts; and the seed of
-passwords.
+"""Creates and renews keys: for each registry a CA, the leaf that signs access tokens and what it trusts; and the seed
+of passwords.
 
 What is there is used as it is. Only the leaf and the trust ConfigMap are ever written a second time, and only
-where they are ours: the CA may be somebody else's, and a new seed would orphan passwords. `rollover` has what people
-ask for beyond that.
+where they are ours: the CA may be somebody else's, and a new seed would orphan passwords. `replacement` has the steps
+that people ask for beyond that.
 
 Registries read what they trust at any time, so the bundle is written before the leaf that needs it. Each write is for
 the version that was judged: operator and commands may come between each other, and whoever is late judges anew.
 """
 
 import logging
+import math
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from pullpass.api import names
 from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
 from pullpass.controller import metrics
+from pullpass.controller.keys.known import FRESH_SECONDS, KnownCAs
 from pullpass.controller.keys.storage import (
     CA,
     OURS,
@@ -32,14 +34,15 @@ from pullpass.controller.keys.storage import (
     encoded,
     files,
     get_or_create,
+    get_or_none,
     is_ours,
     must_be_ours,
     pair_of,
     where,
 )
 from pullpass.controller.settings import KeyLocations, OperatorSettings
-from pullpass.kube.client import Kube, NotFound, Object
-from pullpass.kube.resources import CONFIG_MAPS, SECRETS, Resource
+from pullpass.kube.client import Kube, Object
+from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing import trust
 from pullpass.signing.certificates import (
     CertificateError,
@@ -69,12 +72,12 @@ class Keys:
     """The keys of one registry, and the objects that they are stored in, each in the version that was read."""
 
     registry: Registry
-    standing: KeyState
+    state: KeyState
     ca_secret: Object = field(repr=False)
     leaf_secret: Object | None = field(repr=False)
     trust_map: Object | None
     stands_in: bool = False
-    """Whether `standing.ca` is the prepared CA, as the one in its Secret cannot be used any more."""
+    """Whether `state.ca` is the prepared CA, as the one in its Secret cannot be used any more."""
 
     @property
     def published(self) -> dict[str, str]:
@@ -82,31 +85,33 @@ class Keys:
         return (self.trust_map or {}).get("data") or {}
 
 
-async def reconcile(kube: Kube, settings: OperatorSettings, registry: Registry, now: datetime) -> datetime:
+async def reconcile(
+    kube: Kube, settings: OperatorSettings, registry: Registry, now: datetime, known: KnownCAs | None = None
+) -> datetime:
     """Brings CA, leaf and trust ConfigMap of a registry in order and returns when to look again.
 
-    Writes only what is missing, due or different. Raises KeySecretError where people have to act, KubeError
-    where the API server failed or refused.
+    Writes only what is missing, due or different. `known` is what the passes of all registries share. Raises
+    KeySecretError where people have to act, KubeError where the API server failed or refused.
     """
     secret = await get_or_create(kube, settings.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
     with suppress(KeySecretError, CertificateError):
         # Also of one that has ended and is refused below: an operator that starts then must not silence the alert.
         metrics.CA_NOT_AFTER.labels(registry.name).set(pair_of(secret).not_after.timestamp())
-    before = await load(kube, settings, registry, now)
+    before = await load(kube, settings, registry, now, known)
     await _must_not_be_the_server_ca(kube, settings, before)
     keys = await bring_in_order(kube, settings, before, now)
-    standing = keys.standing
-    metrics.CA_NOT_AFTER.labels(registry.name).set(standing.ca.not_after.timestamp())
+    state = keys.state
+    metrics.CA_NOT_AFTER.labels(registry.name).set(state.ca.not_after.timestamp())
     for one in ReplacementStep:
-        metrics.CA_REPLACEMENT.labels(registry.name, one).set(one is standing.step)
-    if standing.trusted != before.standing.trusted:
+        metrics.CA_REPLACEMENT.labels(registry.name, one).set(one is state.step)
+    if state.trusted != before.state.trusted:
         logger.info("registry %s: %s", registry.name, next_step(settings, keys, now))
-    leaving = [authority.until for authority in standing.trusted if authority.until]
-    return min(standing.leaf_due(now), now + LOOK_AGAIN, *leaving)
+    leaving = [authority.until for authority in state.trusted if authority.until]
+    return min(state.leaf_due(now), now + LOOK_AGAIN, *leaving)
 
 
 async def load_seed(kube: Kube, settings: OperatorSettings) -> bytes:
-    """The seed of all passwords, made at the first call ever. Raises KeySecretError, KubeError."""
+    """Returns the seed of all passwords, created at the first call ever. Raises KeySecretError, KubeError."""
     secret = await get_or_create(
         kube, settings.namespace, settings.seed_secret, lambda: {SEED_KEY: secrets.token_bytes(SEED_BYTES)}
     )
@@ -119,21 +124,24 @@ async def load_seed(kube: Kube, settings: OperatorSettings) -> bytes:
     return seed
 
 
-async def load(kube: Kube, locations: KeyLocations, registry: Registry, now: datetime) -> Keys:
-    """What there is of a registry's keys. Raises KubeError, and KeySecretError, also where there is no CA yet.
+async def load(
+    kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, known: KnownCAs | None = None
+) -> Keys:
+    """Reads a registry's keys. Raises KubeError, and KeySecretError, also where there is no CA yet.
 
     Where the CA cannot be used, because it has ended or somebody spoilt it, a prepared one stands in for it as if it
     had been put in its place.
     """
     # Before the others: while it is unchanged nobody has finished to take a CA out of it, so what is read after it
     # cannot be of a time when that CA was still wanted.
-    trust_map = await _found(kube, CONFIG_MAPS, locations.namespace, registry.trust_config_map)
+    trust_map = await get_or_none(kube, CONFIG_MAPS, locations.namespace, registry.trust_config_map)
     if trust_map:
         must_be_ours(trust_map, f"Delete it, or choose another trustConfigMap for registry {registry.name}.")
-    ca_secret = await _found(kube, SECRETS, locations.namespace, registry.ca_secret)
+    ca_secret = await get_or_none(kube, SECRETS, locations.namespace, registry.ca_secret)
     if ca_secret is None:
         raise KeySecretError(
-            f"There is no Secret {locations.namespace}/{registry.ca_secret} yet: the operator makes it."
+            f"Secret {locations.namespace}/{registry.ca_secret} of registry {registry.name} does not exist yet. "
+            "The operator creates it within ten minutes; if it does not, look at its log."
         )
     next_ca, stands_in = _next_ca(ca_secret, now), False
     try:
@@ -143,12 +151,12 @@ async def load(kube: Kube, locations: KeyLocations, registry: Registry, now: dat
             raise
         ca, next_ca, stands_in = next_ca, None, True
         logger.warning(
-            "%s has no CA that can sign, so the prepared one takes its place. To write that down: "
+            "%s cannot be used as a CA, so the prepared one takes its place. To make that permanent: "
             "pullpass keys switch-ca --registry %s",
             where(ca_secret),
             registry.name,
         )
-    leaf_secret = await _found(kube, SECRETS, locations.credentials_namespace, registry.signing_secret)
+    leaf_secret = await get_or_none(kube, SECRETS, locations.credentials_namespace, registry.signing_secret)
     if leaf_secret:
         must_be_ours(
             leaf_secret, f"Delete it, or rename it: pullpass keeps a signing key as {registry.signing_secret}."
@@ -159,59 +167,55 @@ async def load(kube: Kube, locations: KeyLocations, registry: Registry, now: dat
     if leaf:
         candidates = [ca.certificate, *(one.certificate for one in bundle), *_stored_issuer(leaf_secret)]
         issuer = issuer_of(leaf.certificate, candidates)
-    standing = KeyState(ca, next_ca, leaf, issuer, bundle)
-    await _must_be_its_own(kube, locations, registry, standing, now)
-    return Keys(registry, standing, ca_secret, leaf_secret, trust_map, stands_in)
-
-
-async def published(kube: Kube, locations: KeyLocations, registry: Registry, now: datetime) -> list[x509.Certificate]:
-    """The CAs that the trust ConfigMap of a registry has. Raises KubeError."""
-    found = await _found(kube, CONFIG_MAPS, locations.namespace, registry.trust_config_map)
-    return [one.certificate for one in trust.authorities((found or {}).get("data") or {}, now)]
+    state = KeyState(ca, next_ca, leaf, issuer, bundle)
+    known = known or KnownCAs(kube, locations)
+    known.note(registry, ca_secret, [one.certificate for one in bundle])
+    await _check_unshared(known, locations, registry, state, ca_secret, now)
+    return Keys(registry, state, ca_secret, leaf_secret, trust_map, stands_in)
 
 
 async def bring_in_order(
     kube: Kube, locations: KeyLocations, keys: Keys, now: datetime, *, switch: bool = False, distrust: bool = False
 ) -> Keys:
-    """Publishes what must be trusted, issues a leaf where one is due, and returns how the keys are then.
+    """Publishes what must be trusted, issues a leaf where one is due, and returns the keys as they are then.
 
     `switch` issues a leaf of the CA in the Secret although one of another CA still works; `distrust` takes every CA
     out of the bundle that no leaf needs any more, without waiting for the end of its access tokens.
     """
-    standing = keys.standing
-    issue = standing.leaf_due(now) <= now or (switch and not standing.switched)
-    leaf = new_leaf(standing.ca, now) if issue else standing.leaf
+    state = keys.state
+    issue = state.leaf_due(now) <= now or (switch and not state.switched)
+    leaf = new_leaf(state.ca, now) if issue else state.leaf
     assert leaf is not None
-    in_use = [standing.leaf.certificate] if standing.leaf and issue else []
+    in_use = [state.leaf.certificate] if state.leaf and issue else []
     keys = await _publish(kube, locations, keys, [leaf.certificate, *in_use], now, distrust=distrust)
     if issue:
-        keys = await _store(kube, locations, keys, leaf, standing.ca.certificate)
+        keys = await _store(kube, locations, keys, leaf, state.ca.certificate)
         logger.info("%s has a new signing key until %s", where(keys.leaf_secret or {}), leaf.not_after.isoformat())
-        if standing.ca.not_after - now < ENDING * (standing.ca.not_after - standing.ca.not_before):
-            logger.warning("%s ends at %s: replace it", where(keys.ca_secret), standing.ca.not_after.isoformat())
+        if state.ca.not_after - now < ENDING * (state.ca.not_after - state.ca.not_before):
+            logger.warning("%s ends at %s: replace it", where(keys.ca_secret), state.ca.not_after.isoformat())
         # Only now is it known that the old CA signs no more.
         return await _publish(kube, locations, keys, [leaf.certificate], now, distrust=distrust)
-    assert standing.issuer is not None
-    if _stored_issuer(keys.leaf_secret) != [standing.issuer]:
-        keys = await _store(kube, locations, keys, leaf, standing.issuer)
+    assert state.issuer is not None
+    if _stored_issuer(keys.leaf_secret) != [state.issuer]:
+        keys = await _store(kube, locations, keys, leaf, state.issuer)
     return keys
 
 
 def next_step(locations: KeyLocations, keys: Keys, now: datetime) -> str:
-    """In words: at which step the replacement of the registry's CA is, and what is to be done."""
-    standing, registry = keys.standing, keys.registry
+    """Describes at which step the replacement of the registry's CA is, and what is to be done."""
+    state, registry = keys.state, keys.registry
     load = (
         f"Have every registry load ConfigMap {locations.namespace}/{registry.trust_config_map} (restart it), then run"
     )
     switch = f"pullpass keys switch-ca --registry {registry.name}"
-    match standing.step:
+    match state.step:
         case ReplacementStep.PREPARED:
             return f"the next CA is published beside the one that signs. {load}: {switch}"
         case ReplacementStep.REPLACED:
-            due = format_time(standing.leaf_due(now))
+            due = format_time(state.leaf_due(now))
             return f"the CA was replaced, and the new one signs from {due} on. {load}: {switch}"
         case ReplacementStep.LEAVING:
-            until = max(authority.until for authority in standing.trusted if authority.until)
+            until = max(authority.until for authority in state.trusted if authority.until)
             return f"one CA signs; the last of the others leaves the bundle at {format_time(until)} by itself"
         case ReplacementStep.NONE:
             return "one CA, which signs; nothing to do"
@@ -223,7 +227,7 @@ def _ca(registry: Registry, secret: Object, now: datetime) -> KeyPair:
         check_ca(ca, now)
     except CertificateError as error:
         raise KeySecretError(
-            f"{where(secret)} is no CA that can sign: {error}. Put a valid CA there, or delete the "
+            f"{where(secret)} cannot be used as a CA: {error}. Put a valid CA there, or delete the "
             "Secret and pullpass makes one; then registries must load ConfigMap "
             f"{registry.trust_config_map} again."
         ) from None
@@ -231,7 +235,7 @@ def _ca(registry: Registry, secret: Object, now: datetime) -> KeyPair:
 
 
 def _next_ca(secret: Object, now: datetime) -> KeyPair | None:
-    """The prepared CA. One that cannot be used is none: `replace-ca` makes another."""
+    """Returns the prepared CA. One that cannot be used counts as none: `replace-ca` creates another."""
     if not is_ours(secret) or NEXT_CERTIFICATE not in (secret.get("data") or {}):
         return None
     try:
@@ -251,59 +255,69 @@ def _leaf(secret: Object | None) -> KeyPair | None:
 
 
 def _stored_issuer(secret: Object | None) -> list[x509.Certificate]:
-    """The CA certificate beside the leaf; those of older versions have none."""
+    """Returns the CA certificate beside the leaf; older versions stored none."""
     try:
         return load_certificates(content(secret, CA)) if secret else []
     except (CertificateError, KeySecretError):
         return []
 
 
-async def _must_be_its_own(
-    kube: Kube, locations: KeyLocations, registry: Registry, standing: KeyState, now: datetime
+async def _check_unshared(
+    known: KnownCAs, locations: KeyLocations, registry: Registry, state: KeyState, ca_secret: Object, now: datetime
 ) -> None:
-    """Two registries that trust the same key would take each other's tokens. Whoever has published it keeps it, or else
-    the earlier; the other gets no leaf of it."""
-    ca, ours = standing.ca.certificate, _trusts(standing)
+    """Raises KeySecretError for a CA whose key another registry has: each would take the other's access tokens.
+
+    Whoever has published the key keeps it, or else the earlier in the list of registries. Where another registry's CAs
+    cannot be read, only a new key that somebody brought has to wait: ours was made at random.
+    """
+    ca, ours = state.ca.certificate, _trusts(state)
+    for other in locations.registries:
+        if other.name != registry.name:
+            await known.refresh(other, now, max_age=math.inf if ours else FRESH_SECONDS)
+    # Nothing is awaited from here to the claim: of two passes that judge one key at once, the second sees the first.
     earlier = True
     for other in locations.registries:
         if other.name == registry.name:
             earlier = False
             continue
-        if any(same_key(ca, one) for one in await published(kube, locations, other, now)):
+        theirs = known[other]
+        if any(same_key(ca, one) for one in theirs.trusted):
             taken = earlier or not ours
         else:
-            taken = earlier and not ours and await _wants(kube, locations, other, ca)
+            taken = earlier and not ours and theirs.stored is not None and same_key(theirs.stored, ca)
         if taken:
             raise KeySecretError(
                 f"Secret {locations.namespace}/{registry.ca_secret} of registry {registry.name} has a key that "
                 f"registry {other.name} has, too: each would take access tokens for the other. "
                 "Put another CA there, or delete the Secret and pullpass makes one."
             )
+        if theirs.error and not ours and not is_ours(ca_secret):
+            raise KeySecretError(
+                f"cannot tell whether the CA in {where(ca_secret)} of registry {registry.name} is used by registry "
+                f"{other.name} as well, so it is not published yet: {theirs.error}. Make ConfigMap "
+                f"{locations.namespace}/{other.trust_config_map} and Secret {locations.namespace}/{other.ca_secret} "
+                "readable for the operator."
+            )
+    known.claim(registry, ca)
 
 
-def _trusts(standing: KeyState) -> bool:
-    """Whether the registry trusts the key of its CA already, or may: it is published, or a leaf is of it."""
-    known = [one.certificate for one in standing.trusted] + ([standing.issuer] if standing.issuer else [])
-    return any(same_key(standing.ca.certificate, one) for one in known)
-
-
-async def _wants(kube: Kube, locations: KeyLocations, registry: Registry, ca: x509.Certificate) -> bool:
-    secret = await _found(kube, SECRETS, locations.namespace, registry.ca_secret)
-    try:
-        return secret is not None and same_key(pair_of(secret).certificate, ca)
-    except (KeySecretError, CertificateError):
-        return False  # it cannot sign either
+def _trusts(state: KeyState) -> bool:
+    """Tells whether the registry trusts the key of its CA already, or may: it is published, or a leaf is of it."""
+    known = [one.certificate for one in state.trusted] + ([state.issuer] if state.issuer else [])
+    return any(same_key(state.ca.certificate, one) for one in known)
 
 
 async def _must_not_be_the_server_ca(kube: Kube, settings: OperatorSettings, keys: Keys) -> None:
-    """What the server CA vouches for must not sign access tokens. A registry that trusts the key already goes on: then
-    it is the server CA that is refused, see `serverkeys`."""
-    if not settings.server_certificates or _trusts(keys.standing):
+    """Raises KeySecretError for a new CA that has the key of the server CA, which must not sign access tokens.
+
+    A registry that trusts the key already goes on: then it is the server CA that is refused, see `serving`.
+    """
+    if not settings.server_certificates or _trusts(keys.state):
         return
-    if (secret := await _found(kube, SECRETS, settings.namespace, settings.server_ca_secret)) is None:
+    if (secret := await get_or_none(kube, SECRETS, settings.namespace, settings.server_ca_secret)) is None:
         return
     try:
-        shared = same_key(pair_of(secret).certificate, keys.standing.ca.certificate)
+        shared = same_key(pair_of(secret).certificate, keys.state.ca.certificate)
     except (KeySecretError, CertificateError):
         return  # it cannot vouch for anybody
     if shared:
@@ -323,9 +337,9 @@ async def _publish(
     *,
     distrust: bool,
 ) -> Keys:
-    registry, standing = keys.registry, keys.standing
+    registry, state = keys.registry, keys.state
     stays = trust.retired_ca_grace(registry.access_token_lifetime)
-    bundle = trust.trusted(standing.trusted, standing.wanted, now, stays=stays, distrust=distrust)
+    bundle = trust.trusted(state.trusted, state.wanted, now, stays=stays, distrust=distrust)
     data = trust.contents(bundle, leaves, keys.published, now)
     if keys.published == data:
         return keys
@@ -336,7 +350,7 @@ async def _publish(
     else:
         body = {**keys.trust_map, "data": data}
         written = await kube.replace(CONFIG_MAPS, locations.namespace, registry.trust_config_map, body)
-    return replace(keys, standing=replace(standing, trusted=bundle), trust_map=written)
+    return replace(keys, state=replace(state, trusted=bundle), trust_map=written)
 
 
 async def _store(kube: Kube, locations: KeyLocations, keys: Keys, leaf: KeyPair, issuer: x509.Certificate) -> Keys:
@@ -350,11 +364,4 @@ async def _store(kube: Kube, locations: KeyLocations, keys: Keys, leaf: KeyPair,
         written = await kube.create(SECRETS, namespace, body)
     else:
         written = await kube.replace(SECRETS, namespace, name, {**keys.leaf_secret, "data": data})
-    return replace(keys, standing=replace(keys.standing, leaf=leaf, issuer=issuer), leaf_secret=written)
-
-
-async def _found(kube: Kube, resource: Resource, namespace: str, name: str) -> Object | None:
-    try:
-        return await kube.get(resource, namespace, name)
-    except NotFound:
-        return None
+    return replace(keys, state=replace(keys.state, leaf=leaf, issuer=issuer), leaf_secret=written)

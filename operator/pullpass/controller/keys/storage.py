@@ -1,4 +1,4 @@
-"""Secrets that keys are kept in: made where they are missing, and read.
+"""Creates and reads the Secrets that keys are stored in.
 
 What is there is used as it is. What is written a second time must be ours: anything else may be somebody's own.
 """
@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pullpass.api import names
-from pullpass.kube.client import Conflict, Kube, NotFound
-from pullpass.kube.resources import SECRETS
+from pullpass.kube.client import Conflict, Kube, NotFound, Object
+from pullpass.kube.resources import SECRETS, Resource
 from pullpass.signing.certificates import KeyPair, load_pair
 
 TLS = "kubernetes.io/tls"
@@ -36,7 +36,7 @@ async def get_or_create(
     kind: str = "Opaque",
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The Secret, made with the content of `make` where there is none. Raises KubeError."""
+    """Returns the Secret, created with the content of `make` where there is none. Raises KubeError."""
     try:
         return await kube.get(SECRETS, namespace, name)
     except NotFound:
@@ -52,12 +52,20 @@ async def get_or_create(
         made = await kube.create(SECRETS, namespace, body)
     except Conflict:
         return await kube.get(SECRETS, namespace, name)
-    logger.info("made %s", where(body))
+    logger.info("created %s", where(body))
     return made
 
 
+async def get_or_none(kube: Kube, resource: Resource, namespace: str, name: str) -> Object | None:
+    """Reads an object; None where there is none. Raises KubeError."""
+    try:
+        return await kube.get(resource, namespace, name)
+    except NotFound:
+        return None
+
+
 def is_ours(found: Mapping[str, Any]) -> bool:
-    """Whether pullpass made an object."""
+    """Tells whether pullpass created an object."""
     labels = found["metadata"].get("labels") or {}
     return bool(labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY)
 
@@ -65,26 +73,26 @@ def is_ours(found: Mapping[str, Any]) -> bool:
 def must_be_ours(found: Mapping[str, Any], next_step: str) -> None:
     """Raises KeySecretError for an object that pullpass did not make."""
     if not is_ours(found):
-        raise KeySecretError(f"{where(found)} is not pullpass's own, so it is left as it is. {next_step}")
+        raise KeySecretError(f"{where(found)} was not created by pullpass, so it is left as it is. {next_step}")
 
 
 def files(pair: KeyPair) -> dict[str, bytes]:
-    """A certificate and its key as a Secret of type kubernetes.io/tls has them."""
+    """Returns a certificate and its key under the names that a Secret of type kubernetes.io/tls has for them."""
     return {CERTIFICATE: pair.certificate_pem, KEY: pair.key_pem}
 
 
 def pair_of(secret: Mapping[str, Any], certificate: str = CERTIFICATE, key: str = KEY) -> KeyPair:
-    """The certificate and key of such a Secret. Raises KeySecretError, CertificateError."""
+    """Parses the certificate and key of such a Secret. Raises KeySecretError, CertificateError."""
     return load_pair(content(secret, certificate), content(secret, key))
 
 
 def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
-    """The `data` of a Secret."""
+    """Encodes the `data` of a Secret."""
     return {key: base64.b64encode(content).decode() for key, content in data.items()}
 
 
 def content(secret: Mapping[str, Any], key: str) -> bytes:
-    """What a Secret has under a key. Raises KeySecretError."""
+    """Decodes what a Secret has under a key. Raises KeySecretError."""
     try:
         return base64.b64decode((secret.get("data") or {})[key], validate=True)
     except KeyError:
@@ -98,6 +106,6 @@ def content(secret: Mapping[str, Any], key: str) -> bytes:
 
 
 def where(found: Mapping[str, Any]) -> str:
-    """How an object is called in messages."""
+    """Returns kind, namespace and name of an object, for messages."""
     metadata = found["metadata"]
     return f"{found.get('kind', 'Secret')} {metadata['namespace']}/{metadata['name']}"

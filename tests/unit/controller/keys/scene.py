@@ -110,8 +110,8 @@ class Scene:
         return pair_of(self.ca_secret)
 
     @property
-    def standing(self) -> KeyState:
-        return run(load(self.api, SETTINGS, DEFAULT, self.now)).standing
+    def state(self) -> KeyState:
+        return run(load(self.api, SETTINGS, DEFAULT, self.now)).state
 
     @property
     def ca_secret(self) -> Body:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pullpass.controller.keys import replacement as rollover
+from pullpass.controller.keys import replacement
 from pullpass.controller.keys.storage import KeySecretError, encoded, files, pair_of
 from pullpass.kube.client import Conflict
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
@@ -74,7 +74,7 @@ DISTURBANCES = [
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollover, "PAUSE", 0)
+    monkeypatch.setattr(replacement, "PAUSE", 0)
 
 
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
@@ -262,7 +262,7 @@ def test_a_prepared_ca_waits_its_time_where_the_old_one_is_spoilt(caplog: pytest
     scene.api.edit(SECRETS, "release", "pullpass-ca", spoil)
     scene.operator()
     assert scene.leaf.certificate == before.certificate
-    assert "the prepared one takes its place. To write that down: pullpass keys switch-ca" in caplog.text
+    assert "the prepared one takes its place. To make that permanent: pullpass keys switch-ca" in caplog.text
     assert "step replaced" in scene.lines()
     scene.pass_time(GRACE)
     assert issued_by(scene.leaf.certificate, coming.certificate)

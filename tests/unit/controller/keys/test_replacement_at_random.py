@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pullpass.controller.keys import replacement as rollover
+from pullpass.controller.keys import replacement
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.signing.certificates import new_ca, same_authority
 from pullpass.signing.replacement import SPREAD, ReplacementStep
@@ -55,8 +55,8 @@ class Replacements(RuleBasedStateMachine):
         """Whether each registry has loaded the CA that signs next."""
         if ("secrets", "release", "pullpass-ca") not in self.scene.api.objects:
             return True
-        standing = self.scene.standing
-        coming = standing.ca if standing.step is ReplacementStep.REPLACED or not standing.next else standing.next
+        state = self.scene.state
+        coming = state.ca if state.step is ReplacementStep.REPLACED or not state.next else state.next
         return all(any(same_authority(coming.certificate, ca) for ca in one) for one in self.scene.replicas)
 
     @precondition(everybody_has_what_comes)
@@ -87,10 +87,7 @@ class Replacements(RuleBasedStateMachine):
     @rule(time=TIMES)
     def time_passes(self, time: timedelta) -> None:
         self.scene.operator()
-        if (
-            self.scene.now + time >= self.scene.standing.leaf_due(self.scene.now)
-            and not self.everybody_has_what_comes()
-        ):
+        if self.scene.now + time >= self.scene.state.leaf_due(self.scene.now) and not self.everybody_has_what_comes():
             self.scene.restart_replicas()
         self.scene.pass_time(time)
 
@@ -101,17 +98,17 @@ class Replacements(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.scene.operator()
         self.scene.restart_replicas()
-        if self.scene.standing.step in (ReplacementStep.PREPARED, ReplacementStep.REPLACED):
+        if self.scene.state.step in (ReplacementStep.PREPARED, ReplacementStep.REPLACED):
             self.scene.pass_time(SPREAD)
             run(self.scene.switch())
         self.scene.pass_time(timedelta(hours=1))
-        assert self.scene.standing.step is ReplacementStep.NONE
+        assert self.scene.state.step is ReplacementStep.NONE
         assert self.scene.bundle == [self.scene.ca.certificate]
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollover, "PAUSE", 0)
+    monkeypatch.setattr(replacement, "PAUSE", 0)
 
 
 TestReplacements: Callable[..., Any] = Replacements.TestCase

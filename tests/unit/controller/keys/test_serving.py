@@ -184,7 +184,7 @@ async def test_what_is_somebody_elses_is_left_as_it_is(key: Key) -> None:
     other = new_server_certificate(new_server_ca(NOW), ("tokens.release.svc",), NOW)
     theirs = secret(files(other)) if key is TOKENS else {"kind": "ConfigMap", "metadata": {}, "data": {"a": "b"}}
     kube.put(key, theirs)
-    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} is not pullpass's own"):
+    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} was not created by pullpass"):
         await reconcile(kube, SETTINGS, NOW)
     assert kube.calls == []
 
@@ -192,7 +192,15 @@ async def test_what_is_somebody_elses_is_left_as_it_is(key: Key) -> None:
 async def test_one_server_does_not_hold_up_another() -> None:
     kube = Memory()
     kube.put(TOKENS, secret({"tls.crt": b"theirs"}))
-    with pytest.raises(KeySecretError, match="release/tokens-tls is not pullpass's own"):
+    with pytest.raises(KeySecretError, match="release/tokens-tls was not created by pullpass"):
+        await reconcile(kube, SETTINGS, NOW)
+    assert issued_by(pair_of(kube, REGISTRY).certificate, pair_of(kube, CA).certificate)
+
+
+async def test_a_certificate_that_cannot_be_written_does_not_hold_up_another() -> None:
+    kube = Memory()
+    kube.fail_on = "tokens-tls"
+    with pytest.raises(Unavailable):
         await reconcile(kube, SETTINGS, NOW)
     assert issued_by(pair_of(kube, REGISTRY).certificate, pair_of(kube, CA).certificate)
 
@@ -200,14 +208,14 @@ async def test_one_server_does_not_hold_up_another() -> None:
 async def test_a_ca_that_cannot_sign_is_said() -> None:
     kube = Memory()
     kube.put(CA, secret(files(given_ca(NOW, new_key(), ca=False))))
-    with pytest.raises(KeySecretError, match=r"release/pullpass-server-ca is no CA that can sign: .* lacks CA:TRUE"):
+    with pytest.raises(KeySecretError, match=r"release/pullpass-server-ca cannot be used as a CA: .* lacks CA:TRUE"):
         await reconcile(kube, SETTINGS, NOW)
     assert kube.calls == []
 
 
 async def test_a_name_that_no_certificate_can_have_is_said() -> None:
     wanted = ServerCertificate("tokens-tls", ("bücher.example",))
-    with pytest.raises(KeySecretError, match="there can be no certificate for Secret release/tokens-tls"):
+    with pytest.raises(KeySecretError, match="cannot issue the certificate for Secret release/tokens-tls"):
         await reconcile(Memory(), replace(SETTINGS, server_certificates=(wanted,)), NOW)
 
 
@@ -220,7 +228,7 @@ async def test_a_change_meanwhile_is_judged_anew() -> None:
 
 async def test_cut_off_anywhere_it_goes_on() -> None:
     kube = Memory()
-    for name in ("pullpass-server-ca", "pullpass-server-trust", "tokens-tls", "registry-tls"):
+    for name in ("pullpass-server-ca", "pullpass-server-trust", "tokens-tls"):
         kube.fail_on = name
         with pytest.raises(Unavailable):
             await reconcile(kube, SETTINGS, NOW)
@@ -229,8 +237,8 @@ async def test_cut_off_anywhere_it_goes_on() -> None:
     assert [name for _, name in kube.calls] == [
         "pullpass-server-ca",
         "pullpass-server-trust",
-        "tokens-tls",
         "registry-tls",
+        "tokens-tls",
     ]
 
 

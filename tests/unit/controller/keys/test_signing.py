@@ -268,7 +268,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
     foreign = kube.objects[key]
     foreign["metadata"]["labels"] = {names.MANAGED_BY_LABEL: "somebody"}
     foreign["data"] = {"theirs": "YQ=="}
-    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} is not pullpass's own") as caught:
+    with pytest.raises(KeySecretError, match=f"{key[1]}/{key[2]} was not created by pullpass") as caught:
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert "Delete it" in str(caught.value)
     assert kube.calls == []
@@ -278,10 +278,10 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
     ("data", "said"),
     [
         ({}, "has no tls.crt"),
-        ({"tls.crt": b"hush", "tls.key": b"hush"}, "not readable PEM"),
+        ({"tls.crt": b"hush", "tls.key": b"hush"}, "cannot parse the certificate as PEM"),
         (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
         (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
-        ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "not readable PEM"),
+        ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "cannot parse the certificate as PEM"),
         (files(with_doubled_extension(NOW)), "extensions cannot be read"),
         ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
     ],
@@ -317,7 +317,7 @@ async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Non
     kube = await settled()
     await load_seed(kube, SETTINGS)
     await reconcile(kube, SETTINGS, DEFAULT, NOW + 70 * DAY)
-    assert "made Secret release/pullpass-ca" in caplog.text
+    assert "created Secret release/pullpass-ca" in caplog.text
     held = {text for key in (CA, LEAF, SEED) for text in kube.objects[key]["data"].values()}
     assert not any(text in caplog.text or base64.b64decode(text).hex() in caplog.text for text in held)
     assert "PRIVATE" not in caplog.text

@@ -110,9 +110,9 @@ def files(kind: str, mount: Mount) -> tuple[bytes, bytes]:
 
 
 BAD = {
-    "empty": "is not readable PEM",
-    "garbage": "is not readable PEM",
-    "swapped": "is not readable PEM",
+    "empty": "cannot parse the certificate as PEM",
+    "garbage": "cannot parse the certificate as PEM",
+    "swapped": "cannot parse the certificate as PEM",
     "of another key": "the private key belongs to another certificate",
     "encrypted": "the private key is encrypted",
 }
