@@ -442,6 +442,7 @@ class Silent:
         self.lists += 1
         for one in self.items[:-1]:
             yield page(one, more="more")
+            await asyncio.sleep(0)
         yield page(self.items[-1])
 
     async def watch(
