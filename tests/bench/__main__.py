@@ -5,9 +5,9 @@ ARGS="issuing" or another name runs one of them.
 
 import sys
 
-from tests.bench import flood, issuing, scale, servers
+from tests.bench import flood, issuing, scale, servers, starved
 
-BENCHES = {"issuing": issuing, "flood": flood, "servers": servers, "scale": scale}
+BENCHES = {"issuing": issuing, "flood": flood, "servers": servers, "scale": scale, "starved": starved}
 
 
 def main() -> int:

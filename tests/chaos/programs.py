@@ -82,6 +82,11 @@ class Program:
         """Whether it runs, or stands still."""
         return self._pid != 0 and self.exit_status is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id, once it was started."""
+        return self._pid
+
     def kill(self) -> None:
         """Ends it without a word, and waits for the end."""
         self._send(signal.SIGKILL)

@@ -127,6 +127,9 @@ async def _lead(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
         metrics.LEADER.set(1)
         await _work(kube, state, settings)
 
+    # Reading everything may take long, and without processor time the Lease cannot be renewed meanwhile. Who lost it by
+    # that would end, and begin to read everything.
+    await state.synced.wait()
     # First its turn, then the Lease: what waits for its turn may have lost the Lease meanwhile.
     paced = kube.guarded(Pace(settings.writes_per_second).wait)
     end = await lead(paced, namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity, work=work)
@@ -146,7 +149,6 @@ def signing_keys(registries: Registries) -> list[Key]:
 async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) -> None:
     cache = state.cache
     seed = await _seed(kube, settings)
-    await state.synced.wait()
     log.info("in charge of %d tokens", len(cache.tokens))
     queue = state.queue = WorkQueue(workers=settings.workers)
     async with TokenServers.connect(kube, settings) as token_servers:

@@ -18,6 +18,7 @@ from pullpass.kube.resources import (
     SERVICE_ACCOUNTS,
     Resource,
 )
+from pullpass.kube.timeslice import TimeSlice
 
 Observe = Callable[[str | None, Body], set[Key]]
 
@@ -44,16 +45,14 @@ async def resync(kube: Kube, mirror: Cache, credentials_namespace: str) -> set[K
 async def _compare(kube: Kube, mirror: Cache, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
     keys: set[Key] = set()
     listed: set[tuple[str, str]] = set()
-    position: str | None = None
-    while True:
-        page = await kube.list_page(resource, label_selector=selector, continue_=position)
-        for body in page.get("items") or []:
+    slice_ = TimeSlice()
+    version = ""
+    async for page in kube.pages(resource, label_selector=selector):
+        for body in page.items:
             listed.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
             keys |= observe("MODIFIED", body)
-        position = page["metadata"].get("continue") or None
-        if position is None:
-            break
-    version = page["metadata"]["resourceVersion"]
+            await slice_.yield_if_over()
+        version = page.resource_version
     for stub in list(mirror.known(resource.plural)):
         metadata = stub["metadata"]
         # What is newer than the list was made after it, or changed, and so was there.

@@ -21,6 +21,9 @@ from pullpass.controller.settings import OperatorSettings
 WATCH_RETRY_SECONDS = (1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 60)
 """How long a watch waits for an API server that is away before the process ends and is restarted: half an hour."""
 
+LIST_PAGE = 50
+"""Objects in a page of Kopf's lists. The largest ones make it 7 MiB, and nothing else runs while those are parsed."""
+
 
 class Memories(inventory.ResourceMemories):
     """What Kopf remembers of each object for handlers that are retried: ours are not, so nothing is kept."""
@@ -75,7 +78,7 @@ def make_kopf_settings() -> kopf.OperatorSettings:
     kopf_settings.posting.enabled = False
     kopf_settings.scanning.disabled = True
     kopf_settings.networking.error_backoffs = WATCH_RETRY_SECONDS
-    kopf_settings.watching.chunk_size = 500
+    kopf_settings.watching.chunk_size = LIST_PAGE
     # A task for each object of a list would be tens of thousands at once, each kept for seconds.
     kopf_settings.queueing.worker_limit = 100
     kopf_settings.queueing.idle_timeout = 0.01

@@ -5,8 +5,12 @@ TLS and credentials handling is used as it is.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -21,8 +25,19 @@ Guard = Callable[[], Awaitable[None]]
 
 REQUEST_SECONDS = 30
 """Time limit of one request other than a watch."""
-PAGE = 500
-"""Objects in one page of a list."""
+FIRST_PAGE = 25
+"""Objects in the first page of a list, when nothing is known of their size."""
+MAX_PAGE = 500
+PAGE_BYTES = 1024 * 1024
+"""Wanted length of a page. Reading it as JSON is one piece of work during which nothing else runs."""
+MAX_PAGE_BYTES = 4 * PAGE_BYTES
+"""A longer page is not read; the list goes on with a smaller one."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Ten times what the API server takes for an object. A longer answer is not read."""
+MAX_MESSAGE = 500
+"""Characters repeated of what the API server says about an error."""
+MAX_RETRY_AFTER = 60.0
+"""Seconds. Who is asked to wait for longer asks again after these."""
 
 
 class KubeError(Exception):
@@ -57,15 +72,109 @@ class Unavailable(KubeError):
         self.retry_after = retry_after
 
 
+class _TooLargeError(Exception):
+    """An answer is longer than allowed."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list. `position` is where the next one begins, None after the last one; `size` is in bytes."""
+
+    items: Sequence[Object]
+    resource_version: str
+    position: str | None = None
+    size: int = 0
+
+    def next_limit(self) -> int:
+        """Objects in a page of PAGE_BYTES, if others are as large as these."""
+        return min(max(1, PAGE_BYTES * len(self.items) // max(self.size, 1)), MAX_PAGE)
+
+
+_NAME = r"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)"
+_ADMISSION = (
+    (re.compile(rf'admission webhook "{_NAME}" denied the request'), 'admission webhook "{}" denied it'),
+    (
+        re.compile(rf'(?:Internal error occurred: )?failed calling webhook "{_NAME}"'),
+        'admission webhook "{}" could not be called',
+    ),
+    (
+        re.compile(
+            rf"""(?:secrets (?:"[^"]*" )?is forbidden: )?ValidatingAdmissionPolicy '{_NAME}' """
+            rf"""(?:with binding '[^']*' )?denied request"""
+        ),
+        "ValidatingAdmissionPolicy '{}' denied it",
+    ),
+    (re.compile(rf'secrets (?:"[^"]*" )?is forbidden: exceeded quota: {_NAME}(?=,|$)'), "exceeded quota: {}"),
+)
+"""How admission says no, and what is repeated of it about a Secret: a name that an administrator chose, never the text
+behind it, which may quote the Secret."""
+
+
+def _of_secret(status: int, said: str) -> str:
+    for pattern, words in _ADMISSION:
+        if (found := pattern.match(said)) is not None:
+            return words.format(found[1])
+    if status in (403, 404, 409) and " denied " not in said:
+        return said
+    return f"HTTP {status}"
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that an answer asks to wait (RFC 9110, 10.2.3: seconds or a date), within bounds; 0 where it does not."""
+    if value is None:
+        return 0.0
+    if value.isascii() and value.isdigit():
+        seconds = float(value)
+    else:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return 0.0
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _parse(body: bytes) -> Object:
+    """Raises ValueError for what is not a JSON object."""
+    try:
+        content = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if isinstance(content, dict):
+        return content
+    raise ValueError("not an object")
+
+
+def _page(path: str, body: bytes) -> Page:
+    try:
+        content = _parse(body)
+        metadata, items = content["metadata"], content.get("items") or []
+        version, position = metadata["resourceVersion"], metadata.get("continue") or None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(f"GET {path}: the answer is not a list ({type(error).__name__})") from error
+    if not (isinstance(items, list) and isinstance(version, str) and isinstance(position, str | None)):
+        raise Unavailable(f"GET {path}: the answer is not a list")
+    return Page(items, version, position, len(body))
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    parts, size = [], 0
+    async with response:
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > most:
+                raise _TooLargeError
+            parts.append(part)
+    return b"".join(parts)
+
+
 def _error(method: str, path: str, status: int, body: bytes, retry_after: str | None) -> KubeError:
     try:
-        said = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+        said = str(_parse(body)["message"])[:MAX_MESSAGE]
+    except (ValueError, KeyError):
         said = f"HTTP {status}"
-    # An admission message may quote the object it refused, so for Secrets it is not repeated.
     if "/secrets" in path:
-        said = said.partition(" denied ")[0] + " denied it" if " denied " in said else said
-        said = said if status in (403, 404, 409) else f"HTTP {status}"
+        said = _of_secret(status, said)
     message = f"{method} {path}: {said}"
     if status == 404:
         return NotFound(message, status)
@@ -74,8 +183,7 @@ def _error(method: str, path: str, status: int, body: bytes, retry_after: str | 
     if status == 410:
         return Gone(message, status)
     if status == 429 or status >= 500:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-        return Unavailable(message, status, seconds)
+        return Unavailable(message, status, _retry_after(retry_after))
     return Refused(message, status)
 
 
@@ -137,10 +245,19 @@ class Kube:
             raise Unavailable(f"{method} {path}: no answer from the API server ({type(error).__name__})") from error
         response: aiohttp.ClientResponse = answer.response
         if response.status >= 400:
-            async with response:
-                content = await response.read()
+            try:
+                content = await _read(response, MAX_ANSWER_BYTES)
+            except (aiohttp.ClientError, TimeoutError, OSError, _TooLargeError):
+                content = b""
             raise _error(method, path, response.status, content, response.headers.get("Retry-After"))
         return response
+
+    async def _exchange(self, method: str, path: str, *, most: int = MAX_ANSWER_BYTES, **more: Any) -> bytes:
+        """Sends one request and returns the answer. Raises a KubeError, or _TooLargeError where it is too long."""
+        try:
+            return await _read(await self._send(method, path, **more), most)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{method} {path}: the answer broke off ({type(error).__name__})") from error
 
     async def request(self, method: str, path: str, **more: Any) -> Object:
         """Sends one request and returns the JSON answer. Raises a KubeError."""
@@ -148,12 +265,11 @@ class Kube:
             for guard in self._guards:
                 await guard()
         try:
-            response = await self._send(method, path, **more)
-            async with response:
-                content: Object = json.loads(await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unavailable(f"{method} {path}: the answer broke off ({type(error).__name__})") from error
-        return content
+            return _parse(await self._exchange(method, path, **more))
+        except ValueError as error:
+            raise Unavailable(f"{method} {path}: the answer is not a JSON object") from error
+        except _TooLargeError as error:
+            raise Unavailable(f"{method} {path}: the answer has more than {MAX_ANSWER_BYTES >> 20} MiB") from error
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """One object, as it is now."""
@@ -165,29 +281,47 @@ class Kube:
         namespace: str | None = None,
         *,
         label_selector: str | None = None,
-        limit: int = PAGE,
+        limit: int = MAX_PAGE,
         continue_: str | None = None,
-    ) -> Object:
-        """One page of a list: the List object, with `metadata.continue` where more is to come."""
+    ) -> Page:
+        """At most `limit` objects of a list, from a position on; fewer where they are large."""
+        path = resource.path(namespace)
         query: dict[str, Any] = {"limit": limit}
         if label_selector:
             query["labelSelector"] = label_selector
         if continue_:
             query["continue"] = continue_
-        return await self.request("GET", resource.path(namespace), query=query)
+        while True:
+            most = MAX_PAGE_BYTES if query["limit"] > 1 else MAX_ANSWER_BYTES
+            try:
+                return _page(path, await self._exchange("GET", path, most=most, query=query))
+            except _TooLargeError as error:
+                if query["limit"] == 1:
+                    raise Unavailable(f"GET {path}: one object has more than {most >> 20} MiB") from error
+                query["limit"] = max(1, query["limit"] // 8)
+
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
+    ) -> AsyncIterator[Page]:
+        """A list, page by page; all of them are of one version. Raises Gone when the position is lost on the way."""
+        position: str | None = None
+        limit = FIRST_PAGE
+        while True:
+            page = await self.list_page(
+                resource, namespace, label_selector=label_selector, limit=limit, continue_=position
+            )
+            yield page
+            position, limit = page.position, page.next_limit()
+            if position is None:
+                return
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
     ) -> AsyncIterator[Object]:
-        """All objects, page by page. Raises Gone when the position is lost on the way."""
-        position: str | None = None
-        while True:
-            page = await self.list_page(resource, namespace, label_selector=label_selector, continue_=position)
-            for item in page.get("items") or []:
+        """All objects. Raises Gone when the position is lost on the way."""
+        async for page in self.pages(resource, namespace, label_selector=label_selector):
+            for item in page.items:
                 yield item
-            position = page["metadata"].get("continue") or None
-            if position is None:
-                return
 
     async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
         """Creates an object. Raises Conflict where there is one."""
@@ -279,13 +413,20 @@ class Kube:
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         if line.strip():
-                            yield self._event(path, json.loads(line))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                            yield self._event(path, line)
+                    if len(rest) > MAX_ANSWER_BYTES:
+                        raise Unavailable(f"WATCH {path}: an event has more than {MAX_ANSWER_BYTES >> 20} MiB")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"WATCH {path}: the connection broke ({type(error).__name__})") from error
 
     @staticmethod
-    def _event(path: str, event: Object) -> Object:
+    def _event(path: str, line: bytes) -> Object:
+        try:
+            event = _parse(line)
+        except ValueError as error:
+            raise Unavailable(f"WATCH {path}: an event is not a JSON object") from error
         if event.get("type") == "ERROR":
-            status = event.get("object") or {}
-            raise _error("WATCH", path, int(status.get("code") or 500), json.dumps(status).encode(), None)
+            status = event.get("object")
+            code = status.get("code") if isinstance(status, dict) else None
+            raise _error("WATCH", path, code if isinstance(code, int) else 500, json.dumps(status).encode(), None)
         return event

@@ -90,11 +90,10 @@ async def lead(
     election = asyncio.create_task(
         LeaderElection(Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, on_elected, on_lost)).run()
     )
+    waiting = asyncio.create_task(elected.wait())
     working: asyncio.Task[None] | None = None
     try:
-        waiting = asyncio.create_task(elected.wait())
         await asyncio.wait({waiting, election}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
         if election.done():
             election.result()
             return "lost"
@@ -108,7 +107,7 @@ async def lead(
         return "lost"
     finally:
         held = elected.is_set() and not election.done()
-        tasks = [task for task in (working, election) if task is not None]
+        tasks: list[asyncio.Task[Any]] = [task for task in (waiting, working, election) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

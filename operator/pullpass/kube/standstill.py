@@ -1,7 +1,7 @@
 """Notices that this process stood still while the world went on: frozen, suspended, or starved of the processor.
 
 Whoever was away for longer than a probe waits is taken for dead by others, who go on without it. When it wakes up,
-what it remembers may be of the past, and nothing else tells it so.
+what it remembers may be outdated, and nothing else tells it so.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
-LONGEST = 3.0
-"""Seconds. The readiness probe of the chart takes four to fail."""
+STALL_SECONDS = 3.0
+"""Longest time between two beats that nobody notices. The readiness probe of the chart takes four seconds to fail."""
 BEAT_SECONDS = 0.5
 
 
@@ -26,9 +26,9 @@ def elapsed() -> float:
 
 
 class Heartbeat:
-    """Calls `awoken` once the process goes on after more than `LONGEST` seconds.
+    """Calls `awoken` once the process goes on after more than STALL_SECONDS.
 
-    `beat` before each answer that must not be of the past, as the loop may come to that before it comes to `run`.
+    `beat` before each answer that must not be outdated, as the loop may come to that before it comes to `run`.
     """
 
     def __init__(self, awoken: Callable[[], None], *, elapsed: Callable[[], float] = elapsed) -> None:
@@ -37,11 +37,11 @@ class Heartbeat:
         self._last = elapsed()
 
     def beat(self) -> None:
-        """The process is alive at this moment."""
+        """Records that the process runs at this moment."""
         now = self._elapsed()
         still, self._last = now - self._last, now
-        if still > LONGEST:
-            log.warning("this process stood still for %.1f s; what it knows is compared with the API server", still)
+        if still > STALL_SECONDS:
+            log.warning("this process stood still for %.1f s (frozen, suspended, or without processor time)", still)
             self._awoken()
 
     async def run(self) -> NoReturn:

@@ -47,6 +47,14 @@ def test_user_can_be_left_to_the_platform(helm: Helm) -> None:
         assert not fixed & pod["spec"]["securityContext"].keys()
 
 
+@pytest.mark.parametrize("name", ["pullpass-operator", "pullpass-token-server"])
+def test_who_starts_slowly_is_not_restarted(helm: Helm, name: str) -> None:
+    (container,) = one(helm.render(), "Deployment", name)["spec"]["template"]["spec"]["containers"]
+    probe = container["startupProbe"]
+    assert probe["httpGet"] == container["livenessProbe"]["httpGet"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
+
+
 def test_only_what_uses_the_api_has_a_token_for_it(helm: Helm) -> None:
     manifests = helm.render(case="trial-values.yaml")
     assert not any(account["automountServiceAccountToken"] for account in of_kind(manifests, "ServiceAccount"))
@@ -133,7 +141,9 @@ def test_ports_that_others_name_exist(helm: Helm, case: str) -> None:
     for deployment in of_kind(manifests, "Deployment"):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         names = {port["name"] for port in container["ports"]}
-        probes = [container[probe] for probe in ("livenessProbe", "readinessProbe") if probe in container]
+        probes = [
+            container[probe] for probe in ("startupProbe", "livenessProbe", "readinessProbe") if probe in container
+        ]
         assert {probe["httpGet"]["port"] for probe in probes} <= names
         service = one(manifests, "Service", deployment["metadata"]["name"])
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= names

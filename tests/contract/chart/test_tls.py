@@ -55,7 +55,7 @@ def test_token_server_serves_with_the_secret_and_is_probed_over_it(
     mounted = volume(manifests, "pullpass-token-server", "tls")["secret"]
     assert (mounted["secretName"], {item["key"] for item in mounted["items"]}) == (secret, {"tls.crt", "tls.key"})
     assert served["ports"] == [{"name": "https", "containerPort": 8080}]
-    for probe in ("livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert (served[probe]["httpGet"]["port"], served[probe]["httpGet"]["scheme"]) == ("https", "HTTPS")
     (port,) = one(manifests, "Service", "pullpass-token-server")["spec"]["ports"]
     assert (port["name"], port["targetPort"]) == ("https", "https")

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from pullpass.kube.client import Conflict, Kube, NotFound, Refused
+from pullpass.kube.client import Conflict, Kube, NotFound, Page, Refused
 from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, SECRETS, Resource
 from tests.unit.controller import server_side_apply as ssa
 from tests.unit.controller.jsonpatch import PatchError, apply_patch
@@ -143,20 +143,19 @@ class FakeApi(Kube):
         label_selector: str | None = None,
         limit: int = 500,
         continue_: str | None = None,
-    ) -> Body:
+    ) -> Page:
         self._arrive()
         if continue_ is None:
             found = [b for b in self.of(resource) if matches(b, namespace, label_selector)]
             version, items = str(self.version), copy.deepcopy(found)
         else:
             version, items = self._pages[int(continue_)]
-        size = min(limit, self.page)
-        metadata = {"resourceVersion": version}
+        size, position = min(limit, self.page), None
         if len(items) > size:
             self._pages.append((version, items[size:]))
-            metadata["continue"] = str(len(self._pages) - 1)
+            position = str(len(self._pages) - 1)
         self._leave()
-        return {"metadata": metadata, "items": items[:size]}
+        return Page(items[:size], version, position)
 
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         place = (resource.plural, namespace or "", body["metadata"]["name"])

@@ -96,3 +96,23 @@ async def test_where_kopf_ends_the_process_ends_with_a_reason(parts: Parts) -> N
     with pytest.raises(process.OperatorEndedError, match="Kopf ended"):
         await running
     assert not parts.leading
+
+
+async def test_who_has_not_read_everything_does_not_ask_for_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without processor time it would lose the Lease while it reads, end, and begin to read everything."""
+    asked = asyncio.Event()
+
+    async def lead(*_: Any, **__: Any) -> str:
+        asked.set()
+        return "lost"
+
+    monkeypatch.setattr(process, "lead", lead)
+    state = process.OperatorState()
+    leading = asyncio.create_task(process._lead(Kube(None), state, SETTINGS))  # type: ignore[arg-type]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not asked.is_set()
+    state.synced.set()
+    with pytest.raises(process.OperatorEndedError, match="Lease"):
+        await leading
+    assert asked.is_set()

@@ -317,3 +317,23 @@ def test_who_was_paused_writes_nothing_on_waking(leases: Leases, monkeypatch: py
 
 def test_the_figures_fit_together() -> None:
     assert module.RETRY_SECONDS < module.RENEW_SECONDS < module.HOLD_SECONDS < module.LEASE_SECONDS
+
+
+@pytest.mark.parametrize("seconds", [0.001, 5, 60], ids=["at once", "as a standby", "as the holder"])
+def test_who_is_told_to_stop_leaves_no_task_behind(leases: Leases, seconds: float) -> None:
+    async def test() -> None:
+        others = [Replica(leases, "other").start()] if seconds < 60 else []
+        await asyncio.sleep(1)
+        before = asyncio.all_tasks()
+        task = Replica(leases, "one").start()
+        await asyncio.sleep(seconds)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+        for other in others:
+            other.cancel()
+            await asyncio.gather(other, return_exceptions=True)
+
+    run(test)

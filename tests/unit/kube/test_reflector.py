@@ -1,26 +1,29 @@
 """Following a kind of object through lost connections, lost positions and nonsense."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from pullpass.kube.client import Gone, KubeError, Refused, Unavailable
-from pullpass.kube.reflector import LONGEST_PAUSE, RELIST_AFTER, Object, Reflector
+from pullpass.kube.client import Gone, KubeError, Page, Refused, Unavailable
+from pullpass.kube.reflector import BACKOFF, CATCH_UP_SECONDS, RELIST_AFTER, WATCH_SECONDS, Object, Reflector
 from pullpass.kube.resources import SCOPE_MAPS, Resource
+from pullpass.kube.standstill import STALL_SECONDS
+from pullpass.kube.timeslice import SLICE_SECONDS
 
 Step = Any
 """A page or a list of events to answer with, or an error to raise."""
 
 
-def item(name: str, uid: str | None = None, namespace: str | None = None) -> Object:
-    metadata = {"name": name, "uid": uid or f"uid-{name}", "resourceVersion": "7"}
+def item(name: str, uid: str | None = None, namespace: str | None = None, version: str = "7") -> Object:
+    metadata = {"name": name, "uid": uid or f"uid-{name}", "resourceVersion": version}
     return {"metadata": metadata | ({"namespace": namespace} if namespace else {}), "spec": {}}
 
 
-def page(*items: Object, version: str = "10", more: str = "") -> Object:
-    return {"metadata": {"resourceVersion": version, "continue": more}, "items": list(items)}
+def page(*items: Object, version: str = "10", more: str | None = None) -> Page:
+    return Page(items, version, more)
 
 
 def event(type_: str, name: str, version: str, uid: str | None = None) -> Object:
@@ -45,7 +48,13 @@ class Api:
         self.asked: list[str] = []
         self.pauses: list[float] = []
         self.events: list[tuple[str, str, str]] = []
+        self.server_seconds: list[int] = []
+        """Of each watch."""
         self.time = 0.0
+        self.list_takes = 0.0
+        """Seconds, for each page."""
+        self.watch_takes = 0.0
+        """Seconds to its end."""
         self.reflector = Reflector(
             self,
             SCOPE_MAPS,
@@ -53,6 +62,7 @@ class Api:
             on_event=self.note,
             pause=self.pause,
             monotonic=lambda: self.time,
+            elapsed=lambda: self.time,
         )
 
     def note(self, type_: str, obj: Object) -> None:
@@ -67,18 +77,17 @@ class Api:
             raise answer
         return answer
 
-    async def list_page(
-        self,
-        resource: Resource,
-        namespace: str | None = None,
-        *,
-        label_selector: str | None = None,
-        continue_: str | None = None,
-    ) -> Object:
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
+    ) -> AsyncIterator[Page]:
         assert (resource, namespace, label_selector) == (SCOPE_MAPS, None, "x=y")
-        self.asked.append(f"list {continue_ or ''}".strip())
-        answer: Object = self.next()
-        return answer
+        position: str | None = ""
+        while position is not None:
+            self.asked.append(f"list {position}".strip())
+            answer: Page = self.next()
+            self.time += self.list_takes
+            yield answer
+            position = answer.position
 
     async def watch(
         self,
@@ -88,15 +97,18 @@ class Api:
         *,
         label_selector: str | None = None,
         opened: Callable[[], None] = lambda: None,
+        server_seconds: int = 0,
     ) -> AsyncIterator[Object]:
         assert (resource, namespace, label_selector) == (SCOPE_MAPS, None, "x=y")
         self.asked.append(f"watch {resource_version}")
+        self.server_seconds.append(server_seconds)
         answers = self.next()
         opened()
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
             yield answer
+        self.time += self.watch_takes
 
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -147,7 +159,7 @@ async def test_a_lost_position_lists_again_and_reports_what_vanished(on_open: bo
         page(item("a"), item("b")), gone if on_open else [bookmark("11"), gone], page(item("b"), version="30")
     ).play()
     assert api.asked[-2:] == ["list", "watch 30"]
-    assert api.events[2:] == [("ADDED", "b", "uid-b"), ("DELETED", "a", "uid-a")]
+    assert api.events[2:] == [("DELETED", "a", "uid-a")]
     assert api.pauses, "a list is never begun without a pause"
 
 
@@ -193,7 +205,7 @@ async def test_no_error_ends_it(error: Exception) -> None:
 
 
 async def test_nonsense_in_place_of_an_answer_does_not_end_it() -> None:
-    api = await Api({"kind": "Status"}, page(item("a")), [{"type": "ADDED"}], page(item("a")), [bookmark("11")]).play()
+    api = await Api(page({}), page(item("a")), [{"type": "ADDED"}], page(item("a")), [bookmark("11")]).play()
     assert api.asked == ["list", "list", "watch 10", "list", "watch 10", "watch 11"]
 
 
@@ -201,13 +213,13 @@ async def test_pauses_grow_to_a_limit_and_shrink_after_success() -> None:
     down = [Unavailable("down", 503)] * 12
     api = await Api(*down, page(), [bookmark("11")], Unavailable("down", 503)).play()
     assert api.pauses[0] <= 0.25
-    assert LONGEST_PAUSE / 2 <= api.pauses[11] <= LONGEST_PAUSE
+    assert BACKOFF.longest / 2 <= api.pauses[11] <= BACKOFF.longest
     assert api.pauses[-1] <= 0.25
 
 
 async def test_waits_as_long_as_the_server_asks_but_not_for_ever() -> None:
     api = await Api(Unavailable("busy", 429, retry_after=3), Unavailable("busy", 429, retry_after=3600), page()).play()
-    assert api.pauses == [3, LONGEST_PAUSE]
+    assert api.pauses == [3, BACKOFF.longest]
 
 
 async def test_after_many_failed_watches_the_position_itself_is_doubted() -> None:
@@ -222,29 +234,152 @@ async def test_last_contact_is_when_something_was_heard() -> None:
     assert (api.reflector.last_contact, api.time) == (2, 4)
 
 
-async def test_a_doubted_reflector_lists_anew_and_is_not_synced_before_it_is_done() -> None:
+async def test_a_list_only_reports_what_has_changed_since() -> None:
+    """Otherwise a list that is lost on the way again and again would never come to its end without processor time."""
+    api = await Api(
+        page(item("a"), item("b"), more="c1"),
+        Gone("expired", 410),
+        page(item("a"), item("b", version="8"), item("c")),
+        [],
+    ).play()
+    assert api.events == [
+        ("ADDED", "a", "uid-a"),
+        ("ADDED", "b", "uid-b"),
+        ("ADDED", "b", "uid-b"),
+        ("ADDED", "c", "uid-c"),
+    ]
+
+
+async def test_where_the_position_is_doubted_versions_are_too() -> None:
+    """A restored API server gives versions a second time."""
+    api = await Api(page(item("a")), *[Unavailable("no", 504)] * RELIST_AFTER, page(item("a")), []).play()
+    assert api.events == [("ADDED", "a", "uid-a")] * 2
+
+
+async def test_a_list_that_took_long_is_followed_by_a_watch_that_has_to_catch_up() -> None:
+    """What was written meanwhile is on its way when the watch opens, and may take long without processor time."""
+    api = Api(page(item("a")), [event("MODIFIED", "a", "11")], [bookmark("12")], [])
+    api.list_takes = STALL_SECONDS
+    seen: list[bool] = []
+    api.reflector._on_event = lambda type_, _: seen.append(api.reflector.synced.is_set())
+    await api.play()
+    assert seen == [False, False]
+    assert api.reflector.synced.is_set()
+    assert api.server_seconds == [CATCH_UP_SECONDS, CATCH_UP_SECONDS, WATCH_SECONDS, WATCH_SECONDS]
+
+
+async def test_a_watch_that_ends_at_once_shows_nothing() -> None:
+    api = Api(page(), [event("ADDED", "a", "11")], [])
+    api.list_takes = STALL_SECONDS
+    await api.play()
+    assert not api.reflector.synced.is_set()
+
+
+async def test_a_watch_that_ends_in_time_has_caught_up_also_where_there_was_nothing_new() -> None:
+    """Then there is no bookmark."""
+    api = Api(page(), [], [])
+    api.list_takes = api.watch_takes = STALL_SECONDS
+    await api.play()
+    assert api.reflector.synced.is_set()
+    assert api.server_seconds == [CATCH_UP_SECONDS, WATCH_SECONDS, WATCH_SECONDS]
+    assert len(api.pauses) == 1, "the second one, which was of no use"
+
+
+async def test_a_doubted_reflector_catches_up_by_a_new_watch_and_lists_nothing() -> None:
     api = Silent()
+    task = await api.begun()
+    first = api.heard
+    api.heard.put_nowait(event("MODIFIED", "a", "11"))
+    await api.idle()
+    api.stand_still()
+    assert not api.reflector.synced.is_set()
+    await api.idle()
+    assert api.heard is not first, "the old connection is left: it may be dead"
+    assert not api.reflector.synced.is_set(), "what was written meanwhile is on its way"
+    api.heard.put_nowait(event("ADDED", "b", "12"))
+    await api.idle()
+    assert not api.reflector.synced.is_set()
+    api.heard.put_nowait(bookmark("12"))
+    await api.idle()
+    assert api.reflector.synced.is_set()
+    assert api.events == ["ADDED a", "MODIFIED a", "ADDED b"]
+    assert (api.lists, api.positions) == (1, ["10", "11"])
+    await ended(task)
+
+
+async def test_who_stands_still_while_it_catches_up_goes_on_from_there() -> None:
+    api = Silent()
+    task = await api.begun()
+    for version in ("11", "12", "13"):
+        api.stand_still()
+        await api.idle()
+        api.heard.put_nowait(event("MODIFIED", "a", version))
+        await api.idle()
+    api.heard.put_nowait(bookmark("14"))
+    await api.idle()
+    assert api.reflector.synced.is_set()
+    assert (api.lists, api.positions) == (1, ["10", "10", "11", "12"])
+    await ended(task)
+
+
+async def test_a_list_goes_on_whoever_stands_still_meanwhile() -> None:
+    api = Silent(*(item(f"a{number}") for number in range(5)))
+    api.on_event = api.stand_still
+    task = asyncio.create_task(api.reflector.run())
+    await api.idle()
+    assert (api.lists, len(api.events)) == (1, 5)
+    assert not api.reflector.synced.is_set()
+    api.heard.put_nowait(bookmark("11"))
+    await api.idle()
+    assert api.reflector.synced.is_set()
+    assert api.lists == 1
+    await ended(task)
+
+
+async def test_a_lost_position_after_a_standstill_is_followed_by_a_list() -> None:
+    api = Silent()
+    task = await api.begun()
+    api.gone = True
+    api.stand_still()
+    await api.reflector.synced.wait()
+    assert (api.lists, api.positions) == (2, ["10", "10", "10"])
+    await ended(task)
+
+
+async def test_other_tasks_run_while_much_is_handled() -> None:
+    """Each object costs as much as a slice; without a turn of the loop in between all of them would be one stall."""
+    api = Silent(*(item(f"a{number}") for number in range(5)))
+    # Not the fake clock: work is what takes time here.
+    api.on_event = _work
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(len(api.events))
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(other())
     task = asyncio.create_task(api.reflector.run())
     await api.reflector.synced.wait()
-    api.items = [item("b")]
-    api.heard.put_nowait(event("MODIFIED", "a", "11"))
-    api.reflector.doubt()
-    assert not api.reflector.synced.is_set()
-    await api.reflector.synced.wait()
-    assert api.events == ["ADDED a", "ADDED b", "DELETED a"]
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    for number in range(5):
+        api.heard.put_nowait(event("MODIFIED", f"a{number}", f"{number + 11}"))
+    await api.idle()
+    assert set(range(11)) <= set(turns)
+    await ended(task)
+    await ended(watching)
+
+
+def _work() -> None:
+    begun = time.monotonic()
+    while time.monotonic() - begun < SLICE_SECONDS:
+        pass
 
 
 async def test_a_reflector_can_be_cancelled_at_the_moment_in_which_it_is_doubted() -> None:
     api = Silent()
-    task = asyncio.create_task(api.reflector.run())
-    await api.reflector.synced.wait()
+    task = await api.begun()
     api.reflector.doubt()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await ended(task)
 
 
 async def test_doubt_before_anything_was_heard_is_harmless() -> None:
@@ -254,6 +389,11 @@ async def test_doubt_before_anything_was_heard_is_harmless() -> None:
     api.reflector.doubt()
     await api.reflector.synced.wait()
     assert api.events == ["ADDED a"]
+    await ended(task)
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Cancels a task, and waits for its end."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -262,19 +402,62 @@ async def test_doubt_before_anything_was_heard_is_harmless() -> None:
 class Silent:
     """Lists `items`, and its watches say what is put into `heard`."""
 
-    def __init__(self) -> None:
-        self.items = [item("a")]
+    def __init__(self, *items: Object) -> None:
+        self.items = items or (item("a"),)
         self.heard: asyncio.Queue[Object] = asyncio.Queue()
         self.events: list[str] = []
-        self.reflector = Reflector(self, SCOPE_MAPS, on_event=self._note)
+        self.lists = 0
+        self.positions: list[str] = []
+        """Of each watch."""
+        self.gone = False
+        """Whether the position of the next watch is lost."""
+        self.on_event: Callable[[], object] = lambda: None
+        self.time = 0.0
+        self.reflector = Reflector(
+            self, SCOPE_MAPS, on_event=self._note, elapsed=lambda: self.time, pause=lambda _: asyncio.sleep(0)
+        )
+
+    async def begun(self) -> "asyncio.Task[None]":
+        """Starts the reflector and waits until it is synced."""
+        task: asyncio.Task[None] = asyncio.create_task(self.reflector.run())
+        await self.reflector.synced.wait()
+        return task
+
+    def stand_still(self) -> None:
+        """Time passes in which nothing happens here."""
+        self.time += STALL_SECONDS + 1
+        self.reflector.doubt()
+
+    @staticmethod
+    async def idle() -> None:
+        """Lets everything happen that can."""
+        for _ in range(30):
+            await asyncio.sleep(0)
 
     def _note(self, type_: str, obj: Object) -> None:
         self.events.append(f"{type_} {obj['metadata']['name']}")
+        self.on_event()
 
-    async def list_page(self, *_: Any, **__: Any) -> Object:
-        return page(*self.items)
+    async def pages(self, *_: Any, **__: Any) -> AsyncIterator[Page]:
+        self.lists += 1
+        for one in self.items[:-1]:
+            yield page(one, more="more")
+            await asyncio.sleep(0)
+        yield page(self.items[-1])
 
-    async def watch(self, *_: Any, opened: Callable[[], None] = lambda: None, **__: Any) -> AsyncIterator[Object]:
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        resource_version: str,
+        *,
+        opened: Callable[[], None] = lambda: None,
+        **_: Any,
+    ) -> AsyncIterator[Object]:
+        self.positions.append(resource_version)
+        if self.gone:
+            self.gone = False
+            raise Gone("too old", 410)
         self.heard = heard = asyncio.Queue[Object]()
         opened()
         while True:

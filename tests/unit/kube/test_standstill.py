@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pullpass.kube.standstill import BEAT_SECONDS, LONGEST, Heartbeat, elapsed
+from pullpass.kube.standstill import BEAT_SECONDS, STALL_SECONDS, Heartbeat, elapsed
 
 
 class Clock:
@@ -28,15 +28,15 @@ class Clock:
 
 def test_beats_that_come_in_time_mean_nothing() -> None:
     clock = Clock()
-    assert [clock.pass_(seconds) for seconds in (0, BEAT_SECONDS, LONGEST, 0.1)] == [0, 0, 0, 0]
+    assert [clock.pass_(seconds) for seconds in (0, BEAT_SECONDS, STALL_SECONDS, 0.1)] == [0, 0, 0, 0]
 
 
 def test_each_standstill_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    assert [clock.pass_(seconds) for seconds in (LONGEST + 0.1, 0, 1, 3600, 1)] == [1, 1, 1, 2, 2]
+    assert [clock.pass_(seconds) for seconds in (STALL_SECONDS + 0.1, 0, 1, 3600, 1)] == [1, 1, 1, 2, 2]
     assert [record.getMessage() for record in caplog.records] == [
-        "this process stood still for 3.1 s; what it knows is compared with the API server",
-        "this process stood still for 3600.0 s; what it knows is compared with the API server",
+        "this process stood still for 3.1 s (frozen, suspended, or without processor time)",
+        "this process stood still for 3600.0 s (frozen, suspended, or without processor time)",
     ]
 
 

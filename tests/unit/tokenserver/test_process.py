@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
-from pullpass.kube.client import Kube
+from pullpass.kube.client import Kube, Page
 from pullpass.kube.resources import SECRETS, Resource
 from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.process import age_of, reflectors
@@ -22,10 +22,10 @@ class Api(Kube):
 
     async def list_page(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, **_: Any
-    ) -> dict[str, Any]:
+    ) -> Page:
         self.asked.append((resource.plural, namespace, label_selector))
-        leaf = SIGNING_SECRET | {"metadata": SIGNING_SECRET["metadata"] | {"uid": "s"}}
-        return {"metadata": {"resourceVersion": "1"}, "items": [leaf] if resource is SECRETS else None}
+        leaf = SIGNING_SECRET | {"metadata": SIGNING_SECRET["metadata"] | {"uid": "s", "resourceVersion": "1"}}
+        return Page([leaf] if resource is SECRETS else [], "1")
 
     async def watch(
         self, *_: Any, opened: Callable[[], None] = lambda: None, **__: Any

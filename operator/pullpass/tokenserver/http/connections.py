@@ -191,7 +191,8 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         self._network = transport
         peer: Any = transport.get_extra_info("peername")
         self.sender = network(str(peer[0])) if isinstance(peer, tuple) else ""
-        self._set_deadline(FIRST_REQUEST_SECONDS, self._expect_first_request)
+        due = self._loop.time() + FIRST_REQUEST_SECONDS
+        self._set_deadline(FIRST_REQUEST_SECONDS, partial(self._expect_first_request, due))
 
     def may_hold(self, bytes_: int) -> None:
         """TLS may hold so much more of what is not complete."""
@@ -350,9 +351,14 @@ class Connection(web.RequestHandler, ApplicationProtocol):
             self._connections.forget(self)
             self._network.abort()
 
-    def _expect_first_request(self) -> None:
-        if self._request_count == 0:
+    def _expect_first_request(self, due: float | None = None) -> None:
+        if self._request_count > 0:
+            return
+        if due is None:
             self.drop("silent")
+        else:
+            # For as long as the event loop was late, the client has not been listened to: what it sent is read first.
+            self._set_deadline(max(self._loop.time() - due, 0), self._expect_first_request)
 
 
 class _Refusal(asyncio.Protocol):

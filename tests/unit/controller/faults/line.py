@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
-from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Refused, Unavailable
+from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Page, Refused, Unavailable
 from pullpass.kube.resources import Resource
 from tests.unit.controller.fake_api import Body, FakeApi, Place
 
@@ -129,7 +129,7 @@ class Line(Kube):
         resource: Resource,
         namespace: str | None = None,
         **more: Any,
-    ) -> Body:
+    ) -> Page:
         return await self._call(
             "list", resource, namespace, "", lambda: self._store.list_page(resource, namespace, **more)
         )

@@ -73,9 +73,14 @@ class Operator:
         settings = replace(SETTINGS, identity=identity, workers=2)
         self._tasks = [
             self._loop.create_task(process._compare(self.line, self.state, settings)),
-            self._loop.create_task(process._work(self.line, self.state, settings)),
+            self._loop.create_task(self._work(settings)),
         ]
         self._loop.run()
+
+    async def _work(self, settings: OperatorSettings) -> None:
+        """Works as the one that holds the Lease."""
+        await self.state.synced.wait()
+        await process._work(self.line, self.state, settings)
 
     def _teller(self, plural: str) -> Callable[[str | None, Body], None]:
         mirror = self.state.cache

@@ -1,14 +1,21 @@
 """As many connections as there are file descriptors for; all else is in tests/contract/wearing."""
 
+import asyncio
 import resource
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
 
+from pullpass.tokenserver.http import connections as module
 from pullpass.tokenserver.http.certificate import ServedCertificate
-from pullpass.tokenserver.http.connections import DESCRIPTORS_BESIDE, Connections
+from pullpass.tokenserver.http.connections import DESCRIPTORS_BESIDE, Connections, Site
 from tests.certificates import Mount
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -48,3 +55,46 @@ async def test_what_cannot_be_made_does_not_count(tmp_path: Path, monkeypatch: p
     with pytest.raises(MemoryError):
         connections.accept(web.Server(nothing))
     assert (len(connections), connections.held) == (0, 0)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["HTTP", "HTTPS"])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_client_is_not_closed_for_time_in_which_the_loop_stood_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], asyncio.AbstractEventLoop], tls: bool
+) -> None:
+    """Without processor time the deadline is over when the loop comes to what the client sent in time; and a handshake
+    takes several turns.
+    """
+    monkeypatch.setattr(module, "FIRST_REQUEST_SECONDS", 0.05)
+    begin = threading.Event()
+    mount = Mount(tmp_path)
+
+    async def ok(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok")
+
+    def request(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+            begin.wait()
+            with mount.client_context().wrap_socket(plain, server_hostname="localhost") if tls else plain as client:
+                client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                return client.recv(100)
+
+    async def test() -> None:
+        connections, application = Connections(certificate=served if tls else None), web.Application()
+        application.router.add_get("/", ok)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        site = Site(runner, connections, "127.0.0.1", 0)
+        await site.start()
+        answer = asyncio.create_task(asyncio.to_thread(request, site.port))
+        while not any(connection.sender for connection in connections._open):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0)
+        begin.set()
+        time.sleep(0.5)  # noqa: ASYNC251  # the loop stands still
+        assert (await answer).startswith(b"HTTP/1.1 200 ")
+        assert connections.closed["silent"] == 0
+        await runner.cleanup()
+
+    served = ServedCertificate(mount.directory)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(test())
