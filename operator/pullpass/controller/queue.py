@@ -25,11 +25,11 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from pullpass.api.times import utcnow
+from pullpass.kube.backoff import Backoff
 
-FIRST_BACKOFF = 0.5
-LAST_BACKOFF = 15.0
-"""Seconds before a failed key is tried again: doubling from the first to the last. What was broken works again within
-the last one once it is mended, as nothing tells us of most repairs."""
+BACKOFF = Backoff(first=0.5, longest=15.0)
+"""Before a failed key is tried again. What was broken works again within the longest wait once it is mended, as nothing
+tells us of most repairs."""
 RETRIES_PER_SECOND = 20.0
 """Keys that failed before are tried again at this rate at most: a fifth of the writes that there may be by default."""
 SHARE = 4
@@ -187,7 +187,7 @@ class WorkQueue:
             running.again = urgent or bool(running.again)
             return
         if key in self._failures:
-            self._retry_after(key, FIRST_BACKOFF)
+            self._retry_after(key, BACKOFF.first)
             return
         if urgent:
             self._others.discard(key)
@@ -235,10 +235,9 @@ class WorkQueue:
         """The key could not be worked on; it comes again after a growing time, returned in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        backoff = min(FIRST_BACKOFF * 2 ** min(failures, 16), LAST_BACKOFF)
-        delay: float = max(backoff * (0.5 + self._jitter() / 2), at_least)
+        delay = max(BACKOFF.delay(failures + 1, self._jitter()), at_least)
         if self._running.pop(key).again is not None:
-            delay = min(delay, max(FIRST_BACKOFF, at_least))
+            delay = min(delay, max(BACKOFF.first, at_least))
         self._retry_after(key, delay)
         self._changed.set()
         return delay

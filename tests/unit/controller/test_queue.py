@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from pullpass.controller import queue as module
 from pullpass.controller.queue import (
-    FIRST_BACKOFF,
-    LAST_BACKOFF,
+    BACKOFF,
     MAX_OF_KIND,
     MAX_OF_NAMESPACE,
     MAX_RUNNING,
@@ -91,17 +90,17 @@ async def test_news_of_a_failed_key_leave_the_shortest_backoff(clocks: Clocks, m
     for _ in range(10):
         await ready(queue)
         queue.failed(A)
-        clocks.forward(LAST_BACKOFF)
+        clocks.forward(BACKOFF.longest)
     await ready(queue)
     if meanwhile:
         queue.add(A)
-    assert queue.failed(A) == (FIRST_BACKOFF if meanwhile else LAST_BACKOFF)
+    assert queue.failed(A) == (BACKOFF.first if meanwhile else BACKOFF.longest)
     queue.add(A, urgent=True)
     assert await ready(queue) is None
-    clocks.forward(FIRST_BACKOFF)
+    clocks.forward(BACKOFF.first)
     assert await ready(queue) == A
     queue.done(A)
-    clocks.forward(LAST_BACKOFF)
+    clocks.forward(BACKOFF.longest)
     assert await ready(queue) is None, "the longer one is over as well"
 
 
@@ -124,14 +123,14 @@ async def test_backoff_doubles_up_to_a_limit_and_starts_anew(clocks: Clocks) -> 
         clocks.forward(delays[-1] - 0.01)
         assert await ready(queue) is None
         clocks.forward(0.01)
-    assert delays[:4] == [FIRST_BACKOFF * factor for factor in (1, 2, 4, 8)]
+    assert delays[:4] == [BACKOFF.first * factor for factor in (1, 2, 4, 8)]
     assert delays == sorted(delays)
-    assert delays[-1] == delays[-2] == LAST_BACKOFF
+    assert delays[-1] == delays[-2] == BACKOFF.longest
     assert await ready(queue) == A
     queue.done(A)
     queue.add(A)
     await ready(queue)
-    assert queue.failed(A) == FIRST_BACKOFF
+    assert queue.failed(A) == BACKOFF.first
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 2000))
@@ -141,7 +140,7 @@ def test_jitter_takes_up_to_half(jitter: float, failures: int) -> None:
     queue = clocks.queue()
     queue._failures[A] = failures
     queue._running[A] = module._Pass(0, urgent=False, retry=False)
-    full = min(FIRST_BACKOFF * 2.0 ** min(failures, 100), LAST_BACKOFF)
+    full = min(BACKOFF.first * 2.0 ** min(failures, 100), BACKOFF.longest)
     assert full / 2 <= queue.failed(A) <= full
 
 
@@ -149,10 +148,10 @@ async def test_keys_back_off_apart(clocks: Clocks) -> None:
     queue = clocks.queue()
     for key in (A, A, A, B):
         queue.add(key)
-        clocks.forward(FIRST_BACKOFF)
+        clocks.forward(BACKOFF.first)
         assert await ready(queue) == key
         last = queue.failed(key)
-    assert last == FIRST_BACKOFF
+    assert last == BACKOFF.first
 
 
 async def test_a_server_that_asks_for_more_time_gets_it(clocks: Clocks) -> None:
@@ -308,7 +307,7 @@ def test_nothing_is_lost_and_nothing_runs_twice_at_once(steps: list[tuple[str, i
                     owed.add(key)
         for key in running:
             queue.done(key)
-        clocks.forward(LAST_BACKOFF * 2)
+        clocks.forward(BACKOFF.longest * 2)
         left = set()
         while (got := await ready(queue)) is not None:
             left.add(got)
@@ -362,7 +361,7 @@ async def test_a_failed_urgent_key_comes_again_as_an_urgent_one(clocks: Clocks) 
     queue.failed(A)
     for one in (B, C):
         queue.add(one)
-    clocks.forward(FIRST_BACKOFF)
+    clocks.forward(BACKOFF.first)
     assert await drained(queue) == [A, B, C]
 
 
@@ -492,7 +491,7 @@ async def broken(queue: WorkQueue, clocks: Clocks, *keys: Key) -> None:
     for _ in range(7):
         while (found := await ready(queue)) is not None:
             queue.failed(found)
-        clocks.forward(LAST_BACKOFF)
+        clocks.forward(BACKOFF.longest)
 
 
 async def test_thousands_of_broken_places_are_tried_again_at_a_bounded_rate(clocks: Clocks) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pullpass.api import names
 from pullpass.controller.places.plan import AT_ONCE
-from pullpass.controller.queue import LAST_BACKOFF, Key
+from pullpass.controller.queue import BACKOFF, Key
 from pullpass.kube.client import Refused
 from pullpass.kube.resources import NAMESPACES, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body, Place
@@ -298,7 +298,7 @@ async def test_a_place_that_is_never_written_costs_the_others_no_password(world:
         outcome = await world.work(rounds=1)
         seen.update(published(world))
         # The longest back-off, or the due time if that comes first.
-        backoff = world.now + timedelta(seconds=LAST_BACKOFF)
+        backoff = world.now + timedelta(seconds=BACKOFF.longest)
         world.now = backoff if outcome.due is None else min(outcome.due, backoff)
         assert all(world.lets_in(world.uid(), text) for text in published(world))
     assert len(seen) > 20

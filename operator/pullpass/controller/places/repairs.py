@@ -17,9 +17,10 @@ from datetime import datetime
 from math import ceil
 from typing import NamedTuple
 
-FIRST_WAIT = 10.0
-LAST_WAIT = 600.0
-"""Seconds from one repair to the next at least: doubling from the first to the last."""
+from pullpass.kube.backoff import Backoff
+
+LEAST = Backoff(first=10.0, longest=600.0)
+"""From one repair to the next at least."""
 QUIET = 600.0
 """Seconds that a repair has to stand beyond its wait for it to be the last of its kind."""
 REMEMBERED = 20_000
@@ -63,8 +64,7 @@ class _History:
 
     @property
     def free_at(self) -> float:
-        wait: float = min(FIRST_WAIT * 2.0 ** min(self.repairs - 1, 16), LAST_WAIT) if self.repairs else 0
-        return self.done + wait
+        return self.done + (LEAST.delay(self.repairs, jitter=1) if self.repairs else 0)
 
 
 class Repairs:

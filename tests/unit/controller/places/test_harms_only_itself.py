@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pullpass.api import names
-from pullpass.controller.queue import LAST_BACKOFF
+from pullpass.controller.queue import BACKOFF
 from pullpass.credentials.password import parse
 from pullpass.kube.client import Conflict, Gone, KubeError, NotFound, Refused, Unavailable
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
@@ -61,7 +61,7 @@ class Clients:
         while world.now < end:
             if (self.due is not None and self.due <= world.now) or retry <= world.now:
                 self.due = (await world.work(KEY, rounds=1)).due
-                retry = world.now + timedelta(seconds=LAST_BACKOFF)
+                retry = world.now + timedelta(seconds=BACKOFF.longest)
             self.look()
             world.now += timedelta(seconds=1)
 
@@ -104,7 +104,7 @@ async def test_ten_rotations_while_places_are_broken(name: str, kind: str, broke
     assert not any(f"{place}/" in message for place in clients.healthy)
     assert {"WriteRefused", "WriteFailed"} & set(world.events())
     world.api.before_write = lambda *_: None
-    world.now += timedelta(seconds=LAST_BACKOFF)
+    world.now += timedelta(seconds=BACKOFF.longest)
     await world.work()
     assert world.condition() == ("True", "Ready")
     assert len(set(world.passwords().values())) == 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.controller.places import repairs as module
-from pullpass.controller.places.repairs import FIRST_WAIT, LAST_WAIT, QUIET, Item, Repairs, Wait
+from pullpass.controller.places.repairs import LEAST, QUIET, Item, Repairs, Wait
 
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
 ENTRY = Item("uid-1", "web", "reader-pull", "default", "sa-1")
@@ -102,7 +102,7 @@ def test_a_repair_that_stands_long_enough_ends_the_quarrel(other: Other, repairs
     other.quarrel(repairs)
     other.forward(WAITS[repairs - 1] + QUIET)
     other.did()
-    assert other.wait() == FIRST_WAIT, "that was the first repair of another quarrel"
+    assert other.wait() == LEAST.first, "that was the first repair of another quarrel"
 
 
 @pytest.mark.parametrize("repairs", range(1, 9))
@@ -117,7 +117,7 @@ def test_until_then_it_goes_on_where_it_was(other: Other, repairs: int) -> None:
 def test_what_breaks_now_and_then_is_always_repaired_at_once(other: Other) -> None:
     other.did()
     for _ in range(50):
-        other.forward(FIRST_WAIT + QUIET)
+        other.forward(LEAST.first + QUIET)
         assert other.hold() is None
         other.did()
 
@@ -127,7 +127,7 @@ def test_one_accident_is_not_told_of_once_it_is_repaired(other: Other) -> None:
     hold = other.hold()
     assert hold is not None
     assert not hold.lasting
-    other.forward(FIRST_WAIT)
+    other.forward(LEAST.first)
     other.did()
     hold = other.hold()
     assert hold is not None
@@ -232,9 +232,9 @@ def test_two_repairs_are_never_closer_than_the_wait_in_between(steps: list[tuple
         elif other.hold() is None:
             other.did()
             written.append(other.seconds)
-        assert other.wait() <= LAST_WAIT + 1
+        assert other.wait() <= LEAST.longest + 1
     # The first of all is no repair, so the repair after it may be at once.
-    assert all(later - earlier >= FIRST_WAIT - 0.001 for earlier, later in pairwise(written[1:]))
+    assert all(later - earlier >= LEAST.first - 0.001 for earlier, later in pairwise(written[1:]))
 
 
 def test_memory_is_bounded_and_the_oldest_goes(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
