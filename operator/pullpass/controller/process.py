@@ -28,7 +28,7 @@ from pullpass.controller.keys import signing as signingkeys
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.places.entries import Entries
 from pullpass.controller.queue import Key, WorkQueue
-from pullpass.controller.replicas import TokenServers
+from pullpass.controller.replicas import Replicas
 from pullpass.controller.resync import resync
 from pullpass.controller.settings import OperatorSettings
 from pullpass.controller.tokens.cleanup import Orphans
@@ -189,10 +189,10 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
     await state.synced.wait()
     log.info("in charge of %d tokens", len(mirror.tokens))
     queue = state.queue = WorkQueue()
-    async with TokenServers.connect(kube, settings) as token_servers:
+    async with Replicas.connect(kube, settings) as replicas:
         wake = partial(queue.add, urgent=True)
         entries = Entries(kube, mirror, wake)
-        tokens = TokenReconciler(kube, mirror, settings, token_servers, entries, seed, wake)
+        tokens = TokenReconciler(kube, mirror, settings, replicas, entries, seed, wake)
         orphans = Orphans(kube, mirror, settings, entries)
         # Registries and token servers wait for them.
         for key in signing_keys(settings.registries):

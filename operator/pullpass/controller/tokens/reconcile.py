@@ -21,7 +21,7 @@ from pullpass.controller.places.entries import Entries
 from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted
 from pullpass.controller.places.repairs import Repairs
 from pullpass.controller.queue import Key
-from pullpass.controller.replicas import NotAcceptedError, NotNowError, TokenServers
+from pullpass.controller.replicas import NotConfirmedError, NotReadyError, Replicas
 from pullpass.controller.settings import OperatorSettings
 from pullpass.controller.tokens import plan as d
 from pullpass.controller.tokens.facts import Gatherer
@@ -62,7 +62,7 @@ class TokenReconciler:
         kube: Kube,
         mirror: Cache,
         settings: OperatorSettings,
-        token_servers: TokenServers,
+        replicas: Replicas,
         entries: Entries,
         seed: bytes,
         wake: Callable[[Key], None],
@@ -73,7 +73,7 @@ class TokenReconciler:
         self._kube = kube
         self._mirror = mirror
         self._settings = settings
-        self._token_servers = token_servers
+        self._replicas = replicas
         self._entries = entries
         self._seed = seed
         self._contention = Repairs(monotonic=monotonic)
@@ -95,10 +95,10 @@ class TokenReconciler:
             try:
                 for action in plan.actions:
                     await self._act(facts, action, problems, apart)
-            except NotAcceptedError as error:
+            except NotConfirmedError as error:
                 await self._reporter.status(facts, plan, problems, str(error))
                 # One that accepts nothing at all is left alone for longer and longer.
-                due = None if isinstance(error, NotNowError) else self._now() + ASK_AGAIN
+                due = None if isinstance(error, NotReadyError) else self._now() + ASK_AGAIN
                 return Outcome(due=due, retry=str(error))
             more = plan.more
             if plan.actions and not plan.again:
@@ -153,11 +153,10 @@ class TokenReconciler:
             case d.WriteRecord(record):
                 await self._write_record(facts, record)
             case d.AwaitAcceptance(slot):
-                await self._confirm_record(facts)
-                username = names.username(token.namespace, token.name)
-                password = self._gatherer.password(token, facts.record.slots[slot])
+                version = await self._confirm_record(facts)
+                await self._confirm_hash(facts, slot)
                 assert facts.registry is not None  # no password is published for one that is not known
-                await self._token_servers.accept(username, password, facts.registry.service)
+                await self._replicas.confirm(token.uid, facts.record.slots[slot].id, version, facts.registry.name)
             case d.WritePullSecret(wanted, slot):
                 if await self._write_pull_secret(facts, wanted, slot, problems):
                     self._did(facts, action, facts.record.slots[slot].id)
@@ -229,9 +228,27 @@ class TokenReconciler:
             return
         self._mirror.observe_secret("MODIFIED", body, namespace)
 
-    async def _confirm_record(self, facts: d.Facts) -> None:
+    async def _confirm_record(self, facts: d.Facts) -> str:
+        """The resourceVersion of the record that the API server has, which is that of the facts."""
         await self._refresh_record(facts.token.uid, names.record_name(facts.token.uid))
         self._assert_unchanged(facts)
+        return self._mirror.records[facts.token.uid].resource_version
+
+    async def _confirm_hash(self, facts: d.Facts, slot: SlotName) -> None:
+        """Checks what the token servers, which are told no password, cannot: that the stored hash fits the password.
+
+        A new password whose hash was damaged is dropped, so that another is made. One that is published stays, as its
+        end may be that of all access (`onExpiry: Revoke`).
+        """
+        token, stored = facts.token, facts.record.slots[slot]
+        password = self._gatherer.password(token, stored)
+        if await asyncio.to_thread(hashing.check, password.text, stored.hash):
+            return
+        text = f"the hash of password {stored.id} in the credential record is not that of the password"
+        if slot != facts.record.pending:
+            raise NotConfirmedError(f"{text}; annotate the token with {names.REGENERATE_ANNOTATION} to replace it")
+        await self._write_record(facts, facts.record.without_slot(slot))
+        raise NotConfirmedError(f"{text}; another password is made")
 
     def _assert_unchanged(self, facts: d.Facts) -> None:
         token, stored = facts.token, self._mirror.records.get(facts.token.uid)

@@ -83,7 +83,7 @@ async def test_order_of_the_first_writes(world: World) -> None:
         ("apply", "registrytokens", "web"),
         ("create", "events", "web"),
     ]
-    assert [id_ for _, id_ in world.servers.logins] == [world.slot(uid, "password1").id]
+    assert [id_ for _, id_ in world.servers.asked] == [world.slot(uid, "password1").id]
 
 
 @pytest.mark.parametrize(
