@@ -1,11 +1,18 @@
 """Clients of the management port that are slow, greedy or many keep neither probes nor logins from it."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
+from aiohttp import web
 
 from pullpass.tokenserver import management
 from pullpass.tokenserver.http import connections
-from tests.contract.wearing.served import Served
+from pullpass.tokenserver.http.connections import Connections, Site
+from tests.cluster import ports
+from tests.contract.wearing.served import Served, Wire
 
+without_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: tokens\r\n\r\n"
 
 
@@ -37,3 +44,19 @@ async def test_headers_without_an_end_are_cut_off(served: Served) -> None:
     await wire.send(b"GET /healthz HTTP/1.1\r\n" + b"".join(b"X%d: %s\r\n" % (n, b"a" * 4000) for n in range(40)))
     assert (await wire.answer()).status in {400, 431}
     await wire.closed()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=without_ipv6)])
+async def test_without_an_address_a_port_is_of_both_families(served: Served, address: str) -> None:
+    """As the process has both of its ports."""
+    runner = web.AppRunner(served.management.application(), access_log=None)
+    await runner.setup()
+    port = ports.free()
+    await Site(runner, Connections(), None, port).start()
+    try:
+        wire = Wire(*await asyncio.open_connection(address, port))
+        await wire.send(PROBE)
+        assert (await wire.answer()).status == 200
+        wire.close()
+    finally:
+        await runner.cleanup()
