@@ -257,6 +257,14 @@ async def test_nor_is_another_status(fleet: Fleet, status: int) -> None:
         await fleet.confirm()
 
 
+async def test_nothing_is_unpacked(fleet: Fleet) -> None:
+    """A small answer could be a large one."""
+    other = await fleet.replica(gzip.compress(json.dumps(answer()).encode()))
+    other.headers = {"Content-Encoding": "gzip"}
+    with pytest.raises(NotConfirmedError, match="does not answer as a token server does"):
+        await fleet.confirm()
+
+
 async def test_what_garbage_says_is_not_repeated(fleet: Fleet) -> None:
     await fleet.replica({"reason": "hello", "accepted": True})
     with pytest.raises(NotConfirmedError) as caught:

@@ -148,6 +148,8 @@ class _Session:
 
     @asynccontextmanager
     async def get(self, url: str, *, params: dict[str, str], **more: Any) -> AsyncIterator[SimpleNamespace]:
+        asked = f"{url} {params} {more}"
+        assert not any(text in asked for text in self._scene.texts), "a replica was told a secret"
         address, _, path = url.removeprefix("http://").partition("/")
 
         async def ask() -> Acceptance:
