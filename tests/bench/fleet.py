@@ -27,6 +27,7 @@ class Server:
     name: str
     address: str
     port: int
+    management_port: int
     program: Program
     ready: bool = False
     changes: int = 0
@@ -35,6 +36,11 @@ class Server:
     def url(self) -> str:
         """Where it listens."""
         return f"http://{self.address}:{self.port}"
+
+    @property
+    def management_url(self) -> str:
+        """Where its management port is."""
+        return f"http://{self.address}:{self.management_port}"
 
 
 class Fleet:
@@ -50,8 +56,9 @@ class Fleet:
 
     @staticmethod
     def _server(cluster: LocalCluster, name: str, address: str) -> Server:
-        port = ports.free()
-        return Server(name, address, port, Program(cluster, name, programs.token_server(port), cluster.kubeconfig))
+        port, management_port = ports.free(), ports.free()
+        arguments = programs.token_server(port, management_port)
+        return Server(name, address, port, management_port, Program(cluster, name, arguments, cluster.kubeconfig))
 
     @classmethod
     @asynccontextmanager
@@ -83,7 +90,7 @@ class Fleet:
 
             async def answers(server: Server = server) -> bool:
                 try:
-                    async with self.endpoints.session.get(f"{server.url}/readyz") as answer:
+                    async with self.endpoints.session.get(f"{server.management_url}/readyz") as answer:
                         return answer.status == 200
                 except (aiohttp.ClientError, TimeoutError, OSError):
                     return False

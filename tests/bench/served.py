@@ -26,6 +26,7 @@ class Served:
 
     pid: int
     port: int
+    management_port: int
     empty_port: int
     """Where the empty handler is."""
     password: str
@@ -57,7 +58,7 @@ class Served:
 
     def metrics(self) -> dict[str, float]:
         """All its metrics, by name and labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.management_port}/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}

@@ -8,10 +8,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import aiohttp
 
+from pullpass.api import acceptance
 from tests.chaos.api import Api, ApiError
 from tests.chaos.programs import SYSTEM
 
-SERVICE = "pullpass-token-server"
+SERVICE = "pullpass-token-server-management"
 COLLECTION = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices"
 PERIOD_SECONDS = 2.0
 TIMEOUT_SECONDS = 2.0
@@ -24,13 +25,13 @@ class Probed(Protocol):
 
     name: str
     address: str
-    port: int
+    management_port: int
     ready: bool
     changes: int
 
     @property
-    def url(self) -> str:
-        """Where it listens."""
+    def management_url(self) -> str:
+        """Where its management port is."""
         ...
 
 
@@ -38,7 +39,7 @@ P = TypeVar("P", bound=Probed)
 
 
 class Endpoints(Generic[P]):
-    """The EndpointSlices of the token servers' Service."""
+    """The EndpointSlices of the token servers' management Service."""
 
     def __init__(self, api: Api, servers: list[P]) -> None:
         self._api = api
@@ -75,7 +76,7 @@ class Endpoints(Generic[P]):
 
     async def _probe(self, server: P) -> bool:
         try:
-            async with self.session.get(f"{server.url}/readyz") as answer:
+            async with self.session.get(f"{server.management_url}/readyz") as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
@@ -97,5 +98,5 @@ def _slice(server: Probed, ready: bool) -> dict[str, Any]:
         "metadata": {"name": server.name, "namespace": SYSTEM, "labels": labels},
         "addressType": "IPv4",
         "endpoints": [{"addresses": [server.address], "conditions": {"ready": ready}}],
-        "ports": [{"name": "http", "port": server.port, "protocol": "TCP"}],
+        "ports": [{"name": acceptance.PORT_NAME, "port": server.management_port, "protocol": "TCP"}],
     }

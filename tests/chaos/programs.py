@@ -19,8 +19,8 @@ SERVICE = registries.load(REGISTRIES).default.service
 (REGISTRY_HOST,) = registries.load(REGISTRIES).default.hosts
 
 
-def operator(identity: str, health_port: int, metrics_port: int, token_servers: str = "none") -> list[str]:
-    """The command line of an operator. `token_servers` is the name of their Service."""
+def operator(identity: str, health_port: int, metrics_port: int, token_servers: str) -> list[str]:
+    """The command line of an operator. `token_servers` is the name of their management Service."""
     return [
         "operator",
         f"--namespace={SYSTEM}",
@@ -33,13 +33,14 @@ def operator(identity: str, health_port: int, metrics_port: int, token_servers: 
     ]
 
 
-def token_server(port: int) -> list[str]:
+def token_server(port: int, management_port: int) -> list[str]:
     """The command line of a token server."""
     return [
         "token-server",
         f"--credentials-namespace={CREDENTIALS}",
         f"--registries={REGISTRIES}",
         f"--port={port}",
+        f"--management-port={management_port}",
         "--drain-seconds=0",
     ]
 

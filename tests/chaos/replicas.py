@@ -117,8 +117,8 @@ class TokenServer(Replica):
     """A token server. Whether it is `ready` is what its EndpointSlice says."""
 
     def __init__(self, cluster: LocalCluster, api: Api, name: str, address: str, seed: int) -> None:
-        self.port = _port()
-        super().__init__(cluster, api, name, programs.token_server(self.port), seed)
+        self.port, self.management_port = _port(), _port()
+        super().__init__(cluster, api, name, programs.token_server(self.port, self.management_port), seed)
         self.address = address
         self.ready = False
         """Whether customers are led here."""
@@ -129,6 +129,11 @@ class TokenServer(Replica):
     def url(self) -> str:
         """Where it listens."""
         return f"http://{self.address}:{self.port}"
+
+    @property
+    def management_url(self) -> str:
+        """Where its management port is."""
+        return f"http://{self.address}:{self.management_port}"
 
 
 _taken: set[int] = set()

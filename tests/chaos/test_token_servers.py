@@ -50,7 +50,7 @@ async def answers_until_ready(stage: Stage, server: TokenServer) -> list[str]:
         login = await stage.tokens.read(name)
         try:
             answer = await granted(session, server.url, login, "chaos/app")
-            async with session.get(f"{server.url}/readyz") as probe:
+            async with session.get(f"{server.management_url}/readyz") as probe:
                 if probe.status == 200:
                     return answers
         except (aiohttp.ClientError, TimeoutError, OSError):

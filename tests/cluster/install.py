@@ -4,6 +4,7 @@ import os
 import ssl
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ NAMESPACE = "pullpass-system"
 CREDENTIALS_NAMESPACE = f"{NAMESPACE}-credentials"
 OPERATOR = f"{NAME}-operator"
 TOKEN_SERVER = f"{NAME}-token-server"
+MANAGEMENT = f"{TOKEN_SERVER}-management"
+"""Service of its management port."""
 REGISTRY = f"{NAME}-registry"
 SERVER_TRUST = f"{NAME}-server-trust"
 PORT_SECONDS = 60
@@ -88,7 +91,7 @@ class Release:
             self.trust.write_text(ca)
             self.cluster.trust(self.registry_url, ca)
         # Ready pods come before kube-proxy has led the NodePorts to them.
-        for url in (self.realm.replace("/token", "/readyz"), f"{self.registry_url}/"):
+        for url in (self.realm, f"{self.registry_url}/"):
             _await_answer(url, self.context)
 
     def uninstall(self) -> None:
@@ -152,6 +155,9 @@ def _await_answer(url: str, tls: ssl.SSLContext | None) -> None:
         try:
             with urllib.request.urlopen(url, timeout=5, context=tls):
                 return
+        except urllib.error.HTTPError as refusal:  # as the token server answers to who brings no password
+            refusal.close()
+            return
         except OSError as error:
             if time.monotonic() > end:
                 raise RuntimeError(f"{url} does not answer: {error}") from None

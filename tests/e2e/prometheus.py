@@ -62,34 +62,20 @@ class Prometheus:
         manifests = [manifest for manifest in rendered if manifest]
         (rules,) = [one["spec"] for one in manifests if one["kind"] == "PrometheusRule"]
         monitors = [one for one in manifests if one["kind"] == "ServiceMonitor"]
-        trusted: dict[str, str] = {}
         configuration = {
             "global": {"evaluation_interval": "1s"},
             "rule_files": ["rules.yml"],
             "scrape_configs": [
-                self._job(monitor, endpoint, trusted)
-                for monitor in monitors
-                for endpoint in monitor["spec"]["endpoints"]
+                self._job(monitor, endpoint) for monitor in monitors for endpoint in monitor["spec"]["endpoints"]
             ],
         }
-        data = {"prometheus.yml": yaml.safe_dump(configuration), "rules.yml": yaml.safe_dump(rules), **trusted}
+        data = {"prometheus.yml": yaml.safe_dump(configuration), "rules.yml": yaml.safe_dump(rules)}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": POD}, "data": data}
 
-    def _job(self, monitor: Mapping[str, Any], endpoint: Mapping[str, Any], trusted: dict[str, str]) -> dict[str, Any]:
-        """What one endpoint comes to; CAs go into `trusted`, as files."""
-        name, tls = monitor["metadata"]["name"], endpoint.get("tlsConfig")
-        verified: dict[str, Any] = {}
-        if tls:
-            source = tls["ca"]["configMap"]
-            found = self._release.cluster.kubectl(
-                "get", "configmap", source["name"], "-n", monitor["metadata"]["namespace"], "-o", "json"
-            )
-            trusted[f"{name}.crt"] = json.loads(found.stdout)["data"][source["key"]]
-            verified = {"tls_config": {"ca_file": f"{name}.crt", "server_name": tls["serverName"]}}
+    def _job(self, monitor: Mapping[str, Any], endpoint: Mapping[str, Any]) -> dict[str, Any]:
+        """What one endpoint comes to."""
         return {
-            "job_name": name,
-            "scheme": endpoint.get("scheme", "http"),
-            **verified,
+            "job_name": monitor["metadata"]["name"],
             "metrics_path": endpoint["path"],
             "scrape_interval": endpoint["interval"],
             "static_configs": list(self._targets(monitor, endpoint["port"])),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import places
-from tests.cluster.install import NAMESPACE, OPERATOR, TOKEN_SERVER, Release
+from tests.cluster.install import MANAGEMENT, NAMESPACE, OPERATOR, Release
 from tests.e2e.prometheus import Prometheus
 from tests.e2e.tenant import Tenant
 from tests.e2e.waiting import until
@@ -37,7 +37,7 @@ def pods(release: Release) -> set[str]:
 def test_every_replica_is_found_and_scraped(prometheus: Prometheus, release: Release) -> None:
     until(lambda: {labels["pod"] for labels, up in prometheus.query("up") if up} == pods(release), "all are up")
     jobs = {(labels["namespace"], labels["job"]) for labels, _ in prometheus.query("up")}
-    assert jobs == {(NAMESPACE, OPERATOR), (NAMESPACE, TOKEN_SERVER)}
+    assert jobs == {(NAMESPACE, OPERATOR), (NAMESPACE, MANAGEMENT)}
 
 
 def test_documentation_lists_every_metric(prometheus: Prometheus, tenant: Tenant) -> None:

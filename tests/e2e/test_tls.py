@@ -127,9 +127,6 @@ def test_a_replaced_certificate_is_served_without_a_restart_and_without_a_failed
         crowd.go_on()
     assert (crowd.refused, crowd.broken) == ([], [])
     assert pods(release) == before
-    # The operator logs in over it as well.
-    tenant.token("later", "read")
-    tenant.ready("later")
 
 
 @pytest.fixture
@@ -154,8 +151,7 @@ def test_a_brought_certificate_is_served_and_renewed(brought: Release, new_tenan
     pair, ca = certificate(brought, "localhost")
     put(brought, BROUGHT, pair, ca)
     await_served(brought, pair)
-    tenant.token("second", "read")
-    tenant.ready("second")
+    tenant.accepted(tenant.credentials("first-pull"))
 
 
 def test_the_registry_has_the_certificate_of_its_secret(release: Release) -> None:

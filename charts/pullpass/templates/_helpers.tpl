@@ -16,6 +16,10 @@
 
 {{- define "pullpass.operatorName" -}}{{ include "pullpass.fullname" . }}-operator{{- end -}}
 {{- define "pullpass.tokenServerName" -}}{{ include "pullpass.fullname" . }}-token-server{{- end -}}
+{{/* The headless Service that finds each replica's management port. Shortened by itself: other names must not change. */}}
+{{- define "pullpass.tokenServerManagementName" -}}
+{{ include "pullpass.fullname" . | trunc 39 | trimSuffix "-" }}-token-server-management
+{{- end -}}
 {{- define "pullpass.registriesName" -}}{{ include "pullpass.fullname" . }}-registries{{- end -}}
 {{- define "pullpass.registryName" -}}{{ include "pullpass.fullname" . }}-registry{{- end -}}
 

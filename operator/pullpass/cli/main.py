@@ -48,7 +48,6 @@ def _operator(options: argparse.Namespace, registries: Registries) -> int:
         server_certificates=tuple(ServerCertificate(*wanted) for wanted in options.server_certificate),
         server_ca_secret=options.server_ca_secret,
         server_trust_configmap=options.server_trust_configmap,
-        token_server_tls_secret=options.token_server_tls_secret,
         bcrypt_cost=options.bcrypt_cost,
         writes_per_second=options.writes_per_second,
         health_port=options.health_port,
@@ -75,6 +74,7 @@ def _token_server(options: argparse.Namespace, registries: Registries) -> int:
             credentials_namespace=options.credentials_namespace,
             registries=registries,
             port=options.port,
+            management_port=options.management_port,
             tls_directory=options.tls_directory,
             max_staleness=timedelta(seconds=options.max_staleness) if options.max_staleness else None,
             bcrypt_cost=options.bcrypt_cost,
@@ -116,7 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     add = operator.add_argument
     flags.add_namespace(operator)
     add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="who holds the Lease")
-    add("--token-server-service", required=True, metavar="NAME", help="Service of the token servers")
+    add(
+        "--token-server-service",
+        required=True,
+        metavar="NAME",
+        help="headless Service of the token servers' management ports",
+    )
     add("--seed-secret", default="pullpass-seed", metavar="NAME", help="Secret of the seed (%(default)s)")
     add(
         "--server-certificate",
@@ -134,12 +139,6 @@ def _parser() -> argparse.ArgumentParser:
         help="ConfigMap with their CA's certificate, for clients (%(default)s)",
     )
     add(
-        "--token-server-tls-secret",
-        default="",
-        metavar="NAME",
-        help="Secret that the token servers serve HTTPS with (none: they serve HTTP)",
-    )
-    add(
         "--writes-per-second",
         type=_rate,
         default=100,
@@ -151,7 +150,13 @@ def _parser() -> argparse.ArgumentParser:
 
     server = commands.add_parser("token-server", parents=[common], help="answer registries' clients with access tokens")
     add = server.add_argument
-    add("--port", type=int, default=8080, help="port of tokens, health and metrics (%(default)s)")
+    add("--port", type=int, default=8080, help="port of tokens (%(default)s)")
+    add(
+        "--management-port",
+        type=int,
+        default=8081,
+        help="port of /healthz, /readyz, /metrics and the operator's questions, plain HTTP (%(default)s)",
+    )
     add(
         "--tls-directory",
         type=Path,

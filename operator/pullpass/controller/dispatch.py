@@ -23,7 +23,7 @@ from pullpass.controller.places.reconcile import PlaceReconciler
 from pullpass.controller.places.report import Reports
 from pullpass.controller.queue import Key, Kind, WorkQueue
 from pullpass.controller.records import Records
-from pullpass.controller.replicas import TokenServers
+from pullpass.controller.replicas import Replicas
 from pullpass.controller.settings import OperatorSettings
 from pullpass.controller.tokens.cleanup import Cleanup
 from pullpass.controller.tokens.reconcile import TokenReconciler
@@ -41,7 +41,7 @@ def passes(
     cache: Cache,
     settings: OperatorSettings,
     seed: bytes,
-    token_servers: TokenServers,
+    replicas: Replicas,
     wake: Callable[[Key], None],
     *,
     now: Callable[[], datetime] = utcnow,
@@ -53,9 +53,7 @@ def passes(
     reports = Reports()
     places = PlaceReconciler(kube, cache, settings, gatherer, records, reports, wake, now=now, monotonic=monotonic)
     reporter = Reporter(kube, cache, settings.identity, wake, now)
-    tokens = TokenReconciler(
-        cache, settings, gatherer, records, reports, token_servers, places, reporter, wake, now=now
-    )
+    tokens = TokenReconciler(cache, settings, gatherer, records, reports, replicas, places, reporter, wake, now=now)
     known_cas = KnownCAs(kube, settings)
     cleanup = Cleanup(kube, cache, records, tokens.forget)
 

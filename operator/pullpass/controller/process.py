@@ -22,7 +22,7 @@ from pullpass.controller.dispatch import dispatch, passes
 from pullpass.controller.keys import signing
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.queue import Key, WorkQueue
-from pullpass.controller.replicas import TokenServers
+from pullpass.controller.replicas import Replicas
 from pullpass.controller.resync import resync
 from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
@@ -151,7 +151,7 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
     seed = await _seed(kube, settings)
     log.info("in charge of %d tokens", len(cache.tokens))
     queue = state.queue = WorkQueue(workers=settings.workers)
-    async with TokenServers.connect(kube, settings) as token_servers:
+    async with Replicas.connect(kube, settings) as replicas:
         # Registries and token servers wait for them.
         for key in signing_keys(settings.registries):
             queue.add(key, urgent=True)
@@ -159,7 +159,7 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
             queue.add(SERVER_KEYS, urgent=True)
         for key in list(cache.every_key()):
             queue.add(key)
-        await dispatch(queue, passes(kube, cache, settings, seed, token_servers, partial(queue.add, urgent=True)))
+        await dispatch(queue, passes(kube, cache, settings, seed, replicas, partial(queue.add, urgent=True)))
 
 
 async def _seed(kube: Kube, settings: OperatorSettings) -> bytes:

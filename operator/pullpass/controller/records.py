@@ -43,10 +43,13 @@ class Records:
             if key != facts.token.key:
                 self._wake(key)
 
-    async def confirm_unchanged(self, facts: Facts) -> None:
-        """Reads the record again, and raises Conflict where it is not the one in the facts, or a KubeError."""
+    async def confirm_unchanged(self, facts: Facts) -> str:
+        """Reads the record again, and returns its resourceVersion. Raises Conflict where it is not that of the facts, or
+        a KubeError."""
         await self._refresh(facts.token.uid)
         self._assert_unchanged(facts)
+        stored = self._cache.records.get(facts.token.uid)
+        return stored.resource_version if stored is not None else ""
 
     async def delete(self, token_uid: str) -> None:
         """Deletes the record of a token that is gone. Raises a KubeError."""

@@ -1,141 +1,236 @@
-"""Asks the token servers whether they accept a password, by a real login.
+"""Asks the token servers, on their management ports, whether they would accept a new password.
 
-Each ready one must. One that is not ready is asked as well, as it may become so at any moment: if it answers logins it
-must accept too, and if it cannot be reached, or says that it is not complete, it learns of the password before it is
-ready (see `kube/reflector.py`).
+The question names the token by its UID and the password by its public id, so no password goes over this way: whatever
+answers at an address that was a replica's learns nothing of use. Each ready replica must say that it holds the record
+in this very version and would accept the password. One that is not ready is asked as well, as it may become so at any
+moment: if it is complete it must hold the record too. If it cannot be reached, or is not complete, it reads the record
+before it is ready (see `kube/reflector.py`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+from pydantic import ValidationError
 
-from pullpass.controller.keys.storage import KeySecretError
+from pullpass.api import acceptance
+from pullpass.api.acceptance import Acceptance
 from pullpass.controller.settings import OperatorSettings
-from pullpass.controller.verification import Terms, Verification
-from pullpass.credentials.password import Password
-from pullpass.kube.client import Kube, NotFound
+from pullpass.kube.client import Kube
 from pullpass.kube.resources import ENDPOINT_SLICES
 
-LOGIN_SECONDS = 5
+ANSWER_SECONDS = 5
+ANSWER_BYTES = 4096
+CLOCK_DIFFERENCE = timedelta(seconds=60)
+"""From which on a refusal says how far a replica's clock is from ours."""
 
 
-class NotAcceptedError(Exception):
-    """A token server does not accept a new password yet; the text says which and what it answered."""
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
 
 
-class NotNowError(NotAcceptedError):
-    """A token server accepts nothing at this time: it is busy, or has no signing leaf of the registry."""
+class NotConfirmedError(Exception):
+    """A token server would not accept a new password yet; the text says which, what it answered, and what to do."""
 
 
-class _UnreachableError(NotAcceptedError):
-    """A token server gives no answer."""
+class NotReadyError(NotConfirmedError):
+    """There is no token server, or one that can accept nothing at this time: it cannot be asked, or has no signing
+    leaf of the registry."""
 
 
 @dataclass(frozen=True, order=True)
 class _Endpoint:
     """A replica as an EndpointSlice tells of it."""
 
-    address: str
-    """Host and port."""
+    host: str
+    port: int
+    """0 where its Service names no management port."""
     ready: bool
+    pod: str
+
+    @property
+    def authority(self) -> str:
+        """Host and port as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """What people call it."""
+        return f"token server {self.authority}" + (f" (pod {self.pod})" if self.pod else "")
 
 
-class TokenServers:
-    """The replicas behind the token server's Service."""
+@dataclass(frozen=True)
+class _Question:
+    token_uid: str
+    password_id: str
+    record_version: str
+    registry: str
 
-    def __init__(self, kube: Kube, settings: OperatorSettings, session: aiohttp.ClientSession) -> None:
+
+class Replicas:
+    """The token servers behind the management Service."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        settings: OperatorSettings,
+        session: aiohttp.ClientSession,
+        *,
+        now: Callable[[], datetime] = _utcnow,
+    ) -> None:
         self._kube = kube
-        self._settings = settings
+        self._namespace = settings.namespace
+        self._service = settings.token_server_service
         self._session = session
-        secret = settings.token_server_tls_secret
-        self._verification = (
-            Verification(kube, settings.namespace, secret, settings.token_server_service) if secret else None
-        )
+        self._now = now
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, kube: Kube, settings: OperatorSettings) -> AsyncIterator["TokenServers"]:
+    async def connect(cls, kube: Kube, settings: OperatorSettings) -> AsyncIterator["Replicas"]:
         """Keeps connections to the replicas while the context lasts."""
-        timeout = aiohttp.ClientTimeout(total=LOGIN_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        async with aiohttp.ClientSession(
+            timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        ) as session:
             yield cls(kube, settings, session)
 
-    async def accept(self, username: str, password: Password, service: str) -> None:
-        """Returns once every replica that answers logins has accepted the password for a registry's service, also
-        those that came while the others were asked; there may be none. Raises NotAcceptedError or a KubeError.
+    async def confirm(self, token_uid: str, password_id: str, record_version: str, registry: str) -> None:
+        """Returns once every replica that is ready, and any other that answers, holds that version of the record and
+        would accept that password at that registry; also those that came while others were asked.
+
+        Raises NotConfirmedError, NotReadyError where a replica can serve nothing of it now or there is none, or a
+        KubeError.
         """
+        question = _Question(token_uid, password_id, record_version, registry)
         asked: set[_Endpoint] = set()
+        confirmed = False
         while new := await self._endpoints() - asked:
-            terms = await self._terms()
-            logins = [
-                asyncio.create_task(self._ask(endpoint, terms, username, password, service)) for endpoint in sorted(new)
-            ]
-            # To the end, also where one refuses: a login that is still under way would outlive the decision.
-            answers = await asyncio.gather(*logins, return_exceptions=True)
+            answers = await asyncio.gather(
+                *(self._ask(endpoint, question) for endpoint in sorted(new)),
+                # To the end, also where one refuses: a request that is still under way would outlive the decision.
+                return_exceptions=True,
+            )
             for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer
+                confirmed = confirmed or answer
             asked |= new
+        if not confirmed:
+            raise NotReadyError(
+                f"no token server is ready: Service {self._namespace}/{self._service} has "
+                + (f"{len(asked)} endpoints, none of which confirms the new password" if asked else "no endpoints")
+                + "; look at the token servers' pods and their logs"
+            )
 
-    async def _endpoints(self) -> set["_Endpoint"]:
+    async def _endpoints(self) -> set[_Endpoint]:
         slices = self._kube.list(
-            ENDPOINT_SLICES,
-            self._settings.namespace,
-            label_selector=f"kubernetes.io/service-name={self._settings.token_server_service}",
+            ENDPOINT_SLICES, self._namespace, label_selector=f"kubernetes.io/service-name={self._service}"
         )
-        port = "http" if self._verification is None else "https"
-        return {endpoint async for slice_ in slices for endpoint in _read(slice_, port)}
+        return {endpoint async for slice_ in slices for endpoint in _read(slice_)}
 
-    async def _terms(self) -> Terms | None:
-        if self._verification is None:
-            return None
+    async def _ask(self, endpoint: _Endpoint, question: _Question) -> bool:
+        """Whether a replica has confirmed; False for one that does not count."""
         try:
-            return await self._verification.terms()
-        except (KeySecretError, NotFound) as error:
-            raise NotAcceptedError(f"the token servers' certificate is not known: {error}") from None
-
-    async def _ask(
-        self, endpoint: "_Endpoint", terms: Terms | None, username: str, password: Password, service: str
-    ) -> None:
-        try:
-            await self._login(endpoint.address, terms, username, password, service)
-        except (_UnreachableError, NotNowError):
+            answer = await self._request(endpoint, question)
+            _check(endpoint, question, answer, _clock(answer.time - self._now()))
+        except NotReadyError:
             if endpoint.ready:
                 raise
+            return False
+        return True
 
-    async def _login(self, address: str, terms: Terms | None, username: str, password: Password, service: str) -> None:
+    async def _request(self, endpoint: _Endpoint, question: _Question) -> Acceptance:
+        if not endpoint.port:
+            raise NotReadyError(
+                f"{endpoint} cannot be asked: Service {self._namespace}/{self._service} names no port "
+                f"{acceptance.PORT_NAME} for it; --token-server-service must name the token servers' management "
+                "Service, and pods of a version without that port have to be replaced"
+            )
         try:
             async with self._session.get(
-                f"{'http' if terms is None else 'https'}://{address}/token",
-                ssl=True if terms is None else terms.context,
-                server_hostname=None if terms is None else terms.host,
-                params={"service": service},
-                headers={"Authorization": aiohttp.encode_basic_auth(username, password.text)},
+                f"http://{endpoint.authority}{acceptance.path(question.token_uid)}",
+                params={"password": question.password_id, "registry": question.registry},
+                # A service mesh goes by this name: it knows a request to the bare address of a pod as nobody's.
+                headers={"Host": f"{self._service}.{self._namespace}.svc", "Accept-Encoding": "identity"},
                 allow_redirects=False,
             ) as response:
-                status = response.status
+                return await _answer(endpoint, response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _UnreachableError(f"token server {address} cannot be asked ({type(error).__name__})") from None
-        if status == 503:
-            raise NotNowError(
-                f"token server {address} is busy or has no signing key for the registry yet (HTTP {status}); "
-                "its log and the operator's say which"
-            )
-        if status != 200:
-            raise NotAcceptedError(f"token server {address} does not accept the new password yet (HTTP {status})")
+            raise _unreachable(endpoint, type(error).__name__) from None
 
 
-def _read(slice_: dict[str, Any], named: str) -> list[_Endpoint]:
-    port = next((p["port"] for p in slice_.get("ports") or [] if p.get("name") == named), None)
-    if port is None:
-        return []
+def _unreachable(endpoint: _Endpoint, why: str) -> NotReadyError:
+    return NotReadyError(
+        f"{endpoint} cannot be asked ({why}); look at its pod and its log, and whether a NetworkPolicy or a service "
+        "mesh keeps the operator from its management port"
+    )
+
+
+async def _answer(endpoint: _Endpoint, response: aiohttp.ClientResponse) -> Acceptance:
+    if response.status in {502, 503, 504}:  # it has no room for another connection, or a proxy cannot reach it
+        raise _unreachable(endpoint, f"HTTP {response.status}")
+    body = b""
+    async for chunk in response.content.iter_chunked(ANSWER_BYTES):
+        body += chunk
+        if len(body) > ANSWER_BYTES:
+            break
+    try:
+        if response.status in {200, 404} and len(body) <= ANSWER_BYTES:
+            return Acceptance.model_validate_json(body, strict=True)
+    except ValidationError:
+        pass
+    raise NotConfirmedError(
+        f"{endpoint} does not answer as a token server does (HTTP {response.status}); it may be of another version, "
+        "or the address is no longer a token server's"
+    )
+
+
+def _check(endpoint: _Endpoint, question: _Question, answer: Acceptance, clock: str) -> None:
+    """Raises NotConfirmedError unless the answer confirms the password; `clock` ends the text of a refusal.
+
+    The version comes before everything else that a complete replica says: one that holds an old one would refuse the
+    password as soon as it is ready.
+    """
+    said = f" ({answer.reason})" if answer.reason else ""
+    if not answer.complete:
+        raise NotReadyError(f"{endpoint} is still reading what the API server has{said}; its log says how far it is")
+    if answer.version != question.record_version:
+        held = f"version {answer.version}" if answer.version else "no version"
+        raise NotConfirmedError(
+            f"{endpoint} holds {held} of the credential record and not {question.record_version}{said}; it is asked "
+            f"again, and if that lasts, look at its log and its connection to the API server{clock}"
+        )
+    if not answer.ready:
+        raise NotReadyError(
+            f"{endpoint} can issue no access tokens for registry {question.registry}{said}; its log and the operator's "
+            f"say why{clock}"
+        )
+    if not answer.accepted:
+        raise NotConfirmedError(
+            f"{endpoint} would refuse the new password{said}; it is asked again, and if that lasts, compare what it "
+            f"knows with the RegistryToken and its ScopeMap{clock}"
+        )
+
+
+def _clock(difference: timedelta) -> str:
+    """What to say of a replica's clock that differs so much from ours."""
+    if abs(difference) <= CLOCK_DIFFERENCE:
+        return ""
+    which = "ahead of" if difference > timedelta() else "behind"
+    return f". Its clock is {abs(difference).total_seconds():.0f} s {which} the operator's: set the clocks of the nodes"
+
+
+def _read(slice_: dict[str, Any]) -> list[_Endpoint]:
+    ports = (p["port"] for p in slice_.get("ports") or [] if p.get("name") == acceptance.PORT_NAME)
+    port = next(ports, None) or 0
     return [
         # By the API's own rule, no word on it means ready.
-        _Endpoint(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", conditions.get("ready") is not False)
+        _Endpoint(
+            host, port, conditions.get("ready") is not False, str((endpoint.get("targetRef") or {}).get("name", ""))
+        )
         for endpoint in slice_.get("endpoints") or []
         for conditions in [endpoint.get("conditions") or {}]
         for host in endpoint.get("addresses") or []

@@ -34,7 +34,7 @@ class OperatorSettings(KeyLocations):
     identity: str
     """Who holds the Lease: the pod's name."""
     token_server_service: str
-    """Service whose EndpointSlices name the token servers' replicas."""
+    """Headless Service whose EndpointSlices name the token servers' replicas and their management port."""
     seed_secret: str = "pullpass-seed"
     """Secret with the seed that passwords are derived from."""
     server_certificates: tuple[ServerCertificate, ...] = ()
@@ -43,8 +43,6 @@ class OperatorSettings(KeyLocations):
     """Secret with the server CA's certificate and key (tls.crt, tls.key)."""
     server_trust_configmap: str = "pullpass-server-trust"
     """ConfigMap with the server CA's certificate (ca.crt), for clients to trust."""
-    token_server_tls_secret: str = ""
-    """Secret that the token servers serve HTTPS with, of ours or brought; empty: they serve plain HTTP."""
     bcrypt_cost: int = 6
     """Cost of new password hashes, as a power of two."""
     workers: int = 8

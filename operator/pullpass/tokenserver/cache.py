@@ -86,6 +86,7 @@ class AccessCache:
         that."""
         self.tokens: dict[str, Token] = {}
         """By user name."""
+        self._by_uid: dict[str, Token] = {}
         self.scope_maps: dict[str, ScopeMap] = {}
         """By name."""
         self.namespaces: dict[str, Mapping[str, str]] = {}
@@ -97,6 +98,10 @@ class AccessCache:
     def token(self, username: str) -> Token | None:
         """The RegistryToken of that user name."""
         return self.tokens.get(username)
+
+    def token_of_uid(self, uid: str) -> Token | None:
+        """The RegistryToken of that UID."""
+        return self._by_uid.get(uid)
 
     def credential(self, token_uid: str) -> Credential | None:
         """The passwords of the token of that UID; a token made anew under the same name has another."""
@@ -122,13 +127,15 @@ class AccessCache:
         """Takes an event of a RegistryToken."""
         metadata = obj["metadata"]
         username = names.username(metadata["namespace"], metadata["name"])
+        before = self.tokens.pop(username, None)
+        if before is not None:
+            self._by_uid.pop(before.uid, None)
         if type_ == "DELETED":
-            self.tokens.pop(username, None)
             return
         try:
-            self.tokens[username] = _token(obj)
+            token = _token(obj)
+            self.tokens[username] = self._by_uid[token.uid] = token
         except (KeyError, TypeError, ValueError, AttributeError):
-            self.tokens.pop(username, None)
             log.warning("RegistryToken %s cannot be read; its user is refused", username)
 
     def on_scope_map(self, type_: str, obj: Object) -> None:

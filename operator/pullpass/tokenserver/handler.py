@@ -31,7 +31,7 @@ from pullpass.tokenserver.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from pullpass.tokenserver.http.answers import HEADERS, PrerenderedResponse, page, refusal, takes_prerendered
+from pullpass.tokenserver.http.answers import HEADERS, PrerenderedResponse, refusal, takes_prerendered
 from pullpass.tokenserver.http.certificate import ServedCertificate
 from pullpass.tokenserver.http.connections import Connections
 from pullpass.tokenserver.http.proxies import FORWARDED, Proxies
@@ -85,30 +85,33 @@ class TokenServer:
         self._proxies = Proxies(settings.trusted_proxies)
         self._issuers = {registry.name: Issuer(registry) for registry in settings.registries}
         self._reuse = Reuse(mirror)
-        self._metrics = Metrics(
+        self.metrics = Metrics(
             Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
             settings.registries.known,
             monotonic,
         )
         self._pace = Pace(REFUSALS)
         self._held_back = 0
-        self._draining = False
+        self.draining = False
+        """Whether it is about to end, and says unready."""
 
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(client_max_size=BODY_BYTES)
         for path in TOKEN_PATHS:
             app.router.add_route("*", path, self._token, expect_handler=_expect)
-        app.router.add_get("/healthz", self._healthz, expect_handler=_expect)
-        app.router.add_get("/readyz", self._readyz, expect_handler=_expect)
-        app.router.add_get("/metrics", self._show_metrics, expect_handler=_expect)
         app.router.add_route("*", "/{path:.*}", self._nothing_here, expect_handler=_expect)
         app.on_cleanup.append(self._close)
         return app
 
     def drain(self) -> None:
         """Says unready from now on and closes each connection with its next answer; tokens are issued on."""
-        self._draining = True
+        self.draining = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the API server lists is in the mirror."""
+        return self._age() != float("inf")
 
     def why_unready(self) -> str | None:
         """Why no token can be issued at this moment, None when one can, be it for one registry only: trouble with the
@@ -151,15 +154,15 @@ class TokenServer:
             log.exception("a token request failed")
             failure = FailedError()
             outcome, response = failure.outcome, refusal(failure, oauth=oauth)
-        self._metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
+        self.metrics.answered(http.method, outcome, registry, time.perf_counter() - begun)
         if response.status != 200:
             await self._hold_back()
-        if self._draining:
+        if self.draining:
             response.force_close()
         return response
 
     def _answer(self, http: web.Request, issued: Issued, second: int) -> web.StreamResponse:
-        if takes_prerendered(http) and not self._draining:
+        if takes_prerendered(http) and not self.draining:
             return PrerenderedResponse(issued.answer(second))
         return web.Response(body=issued.body(second), headers=HEADERS)
 
@@ -241,16 +244,6 @@ class TokenServer:
             sender,
             http.headers.get("User-Agent", ""),
         )
-
-    async def _healthz(self, _: web.Request) -> web.StreamResponse:
-        return page(b"ok\n")
-
-    async def _readyz(self, _: web.Request) -> web.StreamResponse:
-        why = "stopping" if self._draining else self.why_unready()
-        return page(f"{why or 'ok'}\n".encode(), status=200 if why is None else 503)
-
-    async def _show_metrics(self, _: web.Request) -> web.StreamResponse:
-        return page(self._metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def _nothing_here(self, _: web.Request) -> web.StreamResponse:
         return refusal(PageNotFound(f"tokens are issued under {TOKEN_PATHS[0]}"))

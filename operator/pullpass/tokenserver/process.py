@@ -17,6 +17,7 @@ from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.certificate import ServedCertificate
 from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.settings import TokenServerSettings
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def age_of(followed: list[Reflector]) -> float:
 
 
 async def run(settings: TokenServerSettings) -> None:
-    """Serves until SIGTERM or SIGINT. Raises KubeError without a way to the API, OSError where the port
+    """Serves until SIGTERM or SIGINT. Raises KubeError without a way to the API, OSError where a port
     is taken, CertificateError where TLS is asked for and has no certificate that can be used."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -72,16 +73,25 @@ async def run(settings: TokenServerSettings) -> None:
 
         server = TokenServer(settings, mirror, age=age, certificate=certificate)
         server.connections.fit_descriptors()
+        management = Management(server, mirror)
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=CLOSING_SECONDS)
+        managed = web.AppRunner(management.application(), access_log=None, shutdown_timeout=CLOSING_SECONDS)
         await runner.setup()
+        await managed.setup()
         tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
         tasks.append(loop.create_task(heartbeat.run()))
         if certificate is not None:
             tasks.append(loop.create_task(certificate.watch()))
         tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
         try:
+            await Site(managed, management.connections, settings.host or None, settings.management_port).start()
             await Site(runner, server.connections, settings.host or None, settings.port).start()
-            log.info("listening on port %d, %s", settings.port, "HTTP" if certificate is None else "HTTPS")
+            log.info(
+                "listening on port %d, %s; management on port %d",
+                settings.port,
+                "HTTP" if certificate is None else "HTTPS",
+                settings.management_port,
+            )
             # Following never ends by itself; should it, its error must end the process and not go unseen.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -91,6 +101,7 @@ async def run(settings: TokenServerSettings) -> None:
             await asyncio.sleep(settings.drain_seconds)
         finally:
             await runner.cleanup()
+            await managed.cleanup()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

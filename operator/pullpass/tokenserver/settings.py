@@ -20,7 +20,9 @@ class TokenServerSettings:
     host: str = ""
     """Address to listen on; empty for all."""
     port: int = 8080
-    """Port of everything: tokens, health and metrics."""
+    """Port of tokens."""
+    management_port: int = 8081
+    """Port of probes, metrics and the operator's questions: plain HTTP, and not for clients."""
     tls_directory: Path | None = None
     """Where the certificate (tls.crt) and its key (tls.key) are. None: plain HTTP, for behind an Ingress."""
     max_staleness: timedelta | None = None

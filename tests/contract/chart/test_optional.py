@@ -8,6 +8,24 @@ from tests.contract.chart.rendering import (
     one,
 )
 
+OPERATOR = {
+    "podSelector": {
+        "matchLabels": {
+            "app.kubernetes.io/name": "pullpass",
+            "app.kubernetes.io/instance": "pullpass",
+            "app.kubernetes.io/component": "operator",
+        }
+    }
+}
+CLIENTS = {"ipBlock": {"cidr": "10.0.0.0/8"}}
+SCRAPERS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+"""Those of full-values.yaml."""
+SCRAPED = {
+    "pullpass-operator": "pullpass-operator",
+    "pullpass-token-server": "pullpass-token-server-management",
+}
+"""Services by monitor."""
+
 
 def test_no_registry_unless_asked_for(helm: Helm) -> None:
     assert not [m for m in helm.render() if "registry" in m["metadata"]["name"].split("-")]
@@ -70,16 +88,20 @@ def test_network_policies_close_all_but_what_is_needed(helm: Helm) -> None:
     def ports(name: str, direction: str) -> set[int]:
         return {port["port"] for rule in policies[name][direction] for port in rule["ports"]}
 
-    assert ports("pullpass-operator", "egress") == {53, 443, 6443, 8080}
+    assert ports("pullpass-operator", "egress") == {53, 443, 6443, 8081}
     assert ports("pullpass-operator", "ingress") == {8081, 8082}
     assert ports("pullpass-token-server", "egress") == {53, 443, 6443}
-    (ingress,) = policies["pullpass-token-server"]["ingress"]
-    callers = [
-        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
-        for peer in ingress["from"]
-        if "podSelector" in peer
-    ]
-    assert callers == ["operator"]
+    tokens, management = policies["pullpass-token-server"]["ingress"]
+    assert tokens == {"ports": [{"protocol": "TCP", "port": 8080}], "from": [CLIENTS]}
+    assert management == {"ports": [{"protocol": "TCP", "port": 8081}], "from": [OPERATOR, SCRAPERS]}
+
+
+def test_management_port_is_closed_to_whom_nobody_named(helm: Helm) -> None:
+    """Also where everybody may be a client."""
+    policy = one(helm.render("--set=networkPolicy.enabled=true"), "NetworkPolicy", "pullpass-token-server")
+    tokens, management = policy["spec"]["ingress"]
+    assert tokens == {"ports": [{"protocol": "TCP", "port": 8080}]}
+    assert management == {"ports": [{"protocol": "TCP", "port": 8081}], "from": [OPERATOR]}
 
 
 def test_monitors_find_the_services(helm: Helm) -> None:
@@ -88,6 +110,6 @@ def test_monitors_find_the_services(helm: Helm) -> None:
     for monitor in of_kind(manifests, "ServiceMonitor"):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         services = [s for s in of_kind(manifests, "Service") if wanted <= s["metadata"]["labels"].items()]
-        assert [service["metadata"]["name"] for service in services] == [monitor["metadata"]["name"]]
+        assert [service["metadata"]["name"] for service in services] == [SCRAPED[monitor["metadata"]["name"]]]
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] in [port["name"] for port in services[0]["spec"]["ports"]]

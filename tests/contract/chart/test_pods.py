@@ -2,6 +2,7 @@
 
 import pytest
 
+from pullpass.api.acceptance import PORT_NAME
 from tests.contract.chart.rendering import (
     CASES,
     CREDENTIALS,
@@ -69,7 +70,7 @@ def test_operator_is_told_where_things_are(helm: Helm) -> None:
     manifests = helm.render("--set=registryHosts={one.example.com,localhost:30500}")
     assert arguments_of(manifests, "pullpass-operator") == [
         "operator",
-        "--token-server-service=pullpass-token-server",
+        "--token-server-service=pullpass-token-server-management",
         "--seed-secret=pullpass-seed",
         "--bcrypt-cost=6",
         "--writes-per-second=100",
@@ -85,7 +86,6 @@ def test_operator_is_told_where_things_are(helm: Helm) -> None:
     (container,) = one(manifests, "Deployment", "pullpass-operator")["spec"]["template"]["spec"]["containers"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert mounts["/etc/pullpass"] == "registries"
-    assert one(manifests, "Service", "pullpass-token-server")
 
 
 def test_token_server_is_told_what_to_issue(helm: Helm) -> None:
@@ -94,6 +94,7 @@ def test_token_server_is_told_what_to_issue(helm: Helm) -> None:
         f"--credentials-namespace={CREDENTIALS}",
         "--registries=/etc/pullpass/registries.json",
         "--port=8080",
+        "--management-port=8081",
         "--max-staleness=0",
         "--drain-seconds=5",
         "--bcrypt-cost=6",
@@ -145,5 +146,30 @@ def test_ports_that_others_name_exist(helm: Helm, case: str) -> None:
             container[probe] for probe in ("startupProbe", "livenessProbe", "readinessProbe") if probe in container
         ]
         assert {probe["httpGet"]["port"] for probe in probes} <= names
-        service = one(manifests, "Service", deployment["metadata"]["name"])
-        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+        labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+        services = [s for s in of_kind(manifests, "Service") if s["spec"]["selector"].items() <= labels]
+        assert services
+        assert {port["targetPort"] for service in services for port in service["spec"]["ports"]} <= names
+
+
+@pytest.mark.parametrize("arguments", [(), ("--set=tokenServer.tls.enabled=true",)])
+def test_management_port_is_found_by_the_operator_and_not_by_clients(helm: Helm, arguments: tuple[str, ...]) -> None:
+    manifests = helm.render("--set=tokenServer.service.type=LoadBalancer", *arguments)
+    (flag,) = [a for a in arguments_of(manifests, "pullpass-operator") if a.startswith("--token-server-service=")]
+    found = one(manifests, "Service", flag.partition("=")[2])["spec"]
+    # Each replica by its own address, and said to be ready by its probe alone.
+    assert (found["type"], found["clusterIP"], "publishNotReadyAddresses" in found) == ("ClusterIP", "None", False)
+    management = {"name": PORT_NAME, "port": 8081, "targetPort": "management", "appProtocol": "http"}
+    assert found["ports"] == [management]
+    assert "--management-port=8081" in arguments_of(manifests, "pullpass-token-server")
+    (client,) = one(manifests, "Service", "pullpass-token-server")["spec"]["ports"]
+    assert client["targetPort"] in {"http", "https"}
+
+
+def test_shortened_names_of_both_services_differ(helm: Helm) -> None:
+    manifests = helm.render("--set=fullnameOverride=" + "x" * 63)
+    names = [service["metadata"]["name"] for service in of_kind(manifests, "Service")]
+    assert len(names) == len(set(names)) == 3
+    assert f"--token-server-service={'x' * 39}-token-server-management" in arguments_of(
+        manifests, f"{'x' * 48}-operator"
+    )

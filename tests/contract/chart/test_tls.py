@@ -37,13 +37,13 @@ def told(manifests: tuple[Manifest, ...], flag: str) -> list[str]:
 def test_by_default_nothing_is_of_tls(helm: Helm) -> None:
     manifests = helm.render()
     assert "tls" not in yaml.safe_dump_all([m for m in manifests if m["kind"] != "CustomResourceDefinition"])
-    assert container(manifests, "pullpass-token-server")["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert container(manifests, "pullpass-token-server")["ports"][0] == {"name": "http", "containerPort": 8080}
 
 
 @pytest.mark.parametrize(
     ("arguments", "secret"), [(OWN, "pullpass-token-server-tls"), (BROUGHT, "brought")], ids=["own", "brought"]
 )
-def test_token_server_serves_with_the_secret_and_is_probed_over_it(
+def test_token_server_serves_with_the_secret_and_is_probed_without(
     helm: Helm, arguments: tuple[str, ...], secret: str
 ) -> None:
     manifests = helm.render(*arguments)
@@ -54,12 +54,18 @@ def test_token_server_serves_with_the_secret_and_is_probed_over_it(
     assert mounts["tls"] == {"name": "tls", "mountPath": "/etc/pullpass-tls", "readOnly": True}
     mounted = volume(manifests, "pullpass-token-server", "tls")["secret"]
     assert (mounted["secretName"], {item["key"] for item in mounted["items"]}) == (secret, {"tls.crt", "tls.key"})
-    assert served["ports"] == [{"name": "https", "containerPort": 8080}]
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert (served[probe]["httpGet"]["port"], served[probe]["httpGet"]["scheme"]) == ("https", "HTTPS")
+    assert served["ports"] == [
+        {"name": "https", "containerPort": 8080},
+        {"name": "management", "containerPort": 8081},
+    ]
+    for probe, path in (
+        ("startupProbe", "/healthz"),
+        ("livenessProbe", "/healthz"),
+        ("readinessProbe", "/readyz"),
+    ):
+        assert served[probe]["httpGet"] == {"path": path, "port": "management"}
     (port,) = one(manifests, "Service", "pullpass-token-server")["spec"]["ports"]
     assert (port["name"], port["targetPort"]) == ("https", "https")
-    assert told(manifests, "--token-server-tls-secret") == [secret]
 
 
 def test_operator_makes_a_certificate_for_the_service_the_realm_and_the_given_hosts(helm: Helm) -> None:
@@ -101,7 +107,6 @@ def test_the_ci_case_names_everything_otherwise(helm: Helm) -> None:
     ]
     assert told(manifests, "--server-ca-secret") == ["web-ca"]
     assert told(manifests, "--server-trust-configmap") == ["web-trust"]
-    assert told(manifests, "--token-server-tls-secret") == ["tokens-example-com"]
 
 
 @pytest.mark.parametrize("case", ["tls-values.yaml", "trial-values.yaml"])
@@ -148,29 +153,11 @@ def test_registry_that_is_not_there_has_no_certificate(helm: Helm) -> None:
 # Monitoring, notes, and what makes no sense
 
 
-def endpoint(manifests: tuple[Manifest, ...]) -> Any:
-    (found,) = one(manifests, "ServiceMonitor", "pullpass-token-server")["spec"]["endpoints"]
-    return found
-
-
-def test_monitor_verifies_the_servers_name(helm: Helm) -> None:
-    scraped = endpoint(helm.render(*OWN, "--set=serviceMonitor.enabled=true"))
-    assert (scraped["port"], scraped["scheme"]) == ("https", "https")
-    assert scraped["tlsConfig"] == {
-        "serverName": f"pullpass-token-server.{NAMESPACE}.svc",
-        "ca": {"configMap": {"name": "pullpass-server-trust", "key": "ca.crt"}},
-    }
-
-
-def test_monitor_verifies_as_it_is_told(helm: Helm) -> None:
-    assert endpoint(helm.render(case="tls-values.yaml"))["tlsConfig"] == {"serverName": "tokens.example.com"}
-    plain = endpoint(helm.render("--set=serviceMonitor.enabled=true"))
-    assert (plain["port"], "scheme" in plain, "tlsConfig" in plain) == ("http", False, False)
-
-
-def test_the_operators_monitor_stays_plain(helm: Helm) -> None:
-    monitor = one(helm.render(*OWN, "--set=serviceMonitor.enabled=true"), "ServiceMonitor", "pullpass-operator")
-    assert "scheme" not in monitor["spec"]["endpoints"][0]
+@pytest.mark.parametrize("name", ["pullpass-operator", "pullpass-token-server"])
+def test_metrics_stay_plain(helm: Helm, name: str) -> None:
+    monitor = one(helm.render(*OWN, "--set=serviceMonitor.enabled=true"), "ServiceMonitor", name)
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint.keys() == {"port", "path", "interval"}
 
 
 @pytest.mark.parametrize(("arguments", "said"), [(OWN, True), (BROUGHT, False)], ids=["own", "brought"])
@@ -193,10 +180,6 @@ def test_notes_say_whom_to_trust(helm: Helm, tmp_path: Path, arguments: tuple[st
         (
             ["tokenServer.tls.enabled=true", "accessTokens.realm=http://tokens.example.com/token"],
             "Use an https:// URL",
-        ),
-        (
-            ["tokenServer.tls.enabled=true", "tokenServer.tls.secretName=a", "serviceMonitor.enabled=true"],
-            "serviceMonitor.enabled needs serviceMonitor.tlsConfig",
         ),
         (["keys.caSecret=one", "keys.serverCASecret=one"], "Use two"),
         (["tokenServer.tls.hosts={https://a.example}"], "values don't meet the specifications of the schema"),

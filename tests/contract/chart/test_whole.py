@@ -72,7 +72,7 @@ def test_selectors_select_their_own_pods_only(helm: Helm, case: str) -> None:
         selector = manifest["spec"]["selector"]
         wanted = selector.get("matchLabels", selector)
         selected = [name for name, pod in labels.items() if wanted.items() <= pod.items()]
-        assert selected == [manifest["metadata"]["name"]], manifest["kind"]
+        assert selected == [manifest["metadata"]["name"].removesuffix("-management")], manifest["kind"]
 
 
 @pytest.mark.parametrize("argument", ["--set=fullnameOverride=" + "x" * 63, "--set=nameOverride=" + "y" * 70, ""])
@@ -98,6 +98,8 @@ def test_notes_give_the_next_command(helm: Helm, tmp_path: Path) -> None:
 
 def test_notes_warn(helm: Helm, tmp_path: Path) -> None:
     trial = notes(helm, tmp_path, "trial-values.yaml", "--set=tokenServer.replicas=1")
+    closed = ("--set=networkPolicy.enabled=true", "--set=serviceMonitor.enabled=true")
+    assert "networkPolicy.scrapers is empty" in notes(helm, tmp_path, "trial-values.yaml", *closed)
     for warning in ("one token server replica", "plain http", "emptyDir", "keeps the CRDs", "helm upgrade"):
         assert warning in trial
     calm = notes(helm, tmp_path, "full-values.yaml", *CRDS_KNOWN)

@@ -17,6 +17,7 @@ from yarl import URL
 
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World, password
@@ -90,16 +91,36 @@ class Client:
             clock=self.world.clock,
             monotonic=lambda: self.seconds,
         )
-        self.runner = web.AppRunner(self.server.application(), access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(self.server.application(), access_log=None, shutdown_timeout=1)
+        management = Management(self.server, self.world.mirror, clock=self.world.clock)
+        self._management = management.connections
+        self._managed = web.AppRunner(management.application(), access_log=None, shutdown_timeout=1)
         self.session = aiohttp.ClientSession()
         self.port = 0
+        self.management_port = 0
 
     async def start(self) -> None:
         """Serves as the process does."""
-        await self.runner.setup()
-        site = Site(self.runner, self.server.connections, "127.0.0.1", 0)
+        await self._runner.setup()
+        site = Site(self._runner, self.server.connections, "127.0.0.1", 0)
         await site.start()
         self.port = site.port
+        await self._managed.setup()
+        site = Site(self._managed, self._management, "127.0.0.1", 0)
+        await site.start()
+        self.management_port = site.port
+
+    async def stop(self) -> None:
+        """Serves no more."""
+        await self.session.close()
+        await self._runner.cleanup()
+        await self._managed.cleanup()
+
+    async def manage(self, path: str, method: str = "GET") -> Answer:
+        """A request to the management port."""
+        url = URL(f"http://127.0.0.1:{self.management_port}{path}", encoded=True)
+        async with self.session.request(method, url) as response:
+            return Answer(response.status, response.headers, await response.read())
 
     async def send(
         self,
@@ -119,9 +140,9 @@ class Client:
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
-    async def raw(self, content: bytes) -> Answer:
+    async def raw(self, content: bytes, port: int | None = None) -> Answer:
         """Bytes over a connection of their own, and the one answer to them."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port)
         try:
             writer.write(content)
             async with asyncio.timeout(60):

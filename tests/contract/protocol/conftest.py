@@ -11,6 +11,5 @@ from tests.contract.protocol.client import Client
 async def client() -> AsyncIterator[Client]:
     made = Client()
     await made.start()
-    async with made.session:
-        yield made
-    await made.runner.cleanup()
+    yield made
+    await made.stop()

@@ -90,14 +90,15 @@ async def test_an_answer_is_dated_in_the_second_that_it_is_given_in(client: Clie
         assert answer.headers["Date"] == f"Mon, 01 Mar 2027 12:00:0{second} GMT"
 
 
-@pytest.mark.parametrize("path", ["/token", "/healthz", "/readyz", "/metrics", "/nothing", "*"])
+@pytest.mark.parametrize("managed", [False, True])
+@pytest.mark.parametrize("path", ["/token", "/healthz", "/readyz", "/metrics", "/tokens/uid-1", "/nothing", "*"])
 @pytest.mark.parametrize("more", ["", "Expect: 100-continue", "Expect: \xff", "Connection: close", "no HTTP"])
 async def test_no_answer_tells_what_the_server_is_made_of(
-    client: Client, caplog: pytest.LogCaptureFixture, path: str, more: str
+    client: Client, caplog: pytest.LogCaptureFixture, path: str, more: str, managed: bool
 ) -> None:
     for method in ("GET", "OPTIONS"):
         request = f"{method} {path} HTTP/1.1\r\nHost: tokens\r\n{more}\r\n\r\n"
-        answer = await client.raw(request.encode("latin-1"))
+        answer = await client.raw(request.encode("latin-1"), client.management_port if managed else None)
         assert answer.status < 500
         if answer.status != 100:
             assert answer.headers["Server"] == "pullpass"
@@ -112,8 +113,8 @@ async def test_what_fails_beyond_our_handlers_is_answered_like_everything_else(
     def fail() -> bytes:
         raise RuntimeError("of the test")
 
-    monkeypatch.setattr(client.server._metrics, "text", fail)
-    refused(await client.send("GET", "/metrics"), 500, "UNKNOWN")
+    monkeypatch.setattr(client.server.metrics, "text", fail)
+    refused(await client.manage("/metrics"), 500, "UNKNOWN")
     assert "of the test" in caplog.text
     assert (await client.get()).status == 200
 

@@ -108,14 +108,14 @@ async def test_an_access_token_is_not_given_again_for_another_service(client: Cl
 
 
 async def test_a_registry_without_a_leaf_does_not_stop_the_others(client: Client) -> None:
-    assert (await client.send("GET", "/readyz")).status == 200
+    assert (await client.manage("/readyz")).status == 200
     answer = await client.get(f"service=other-registry&{SCOPE}")
     refused(answer, 503, "UNAVAILABLE")
     assert "no signing leaf of registry other yet" in answer.json["errors"][0]["message"]
     assert (await client.get(SCOPE)).status == 200
     client.world.mirror.signers.clear()
     client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
-    assert (await client.send("GET", "/readyz")).status == 200
+    assert (await client.manage("/readyz")).status == 200
     refused(await client.get(SCOPE), 503, "UNAVAILABLE")
 
 
@@ -133,7 +133,7 @@ async def test_metrics_and_audit_lines_say_which(client: Client, caplog: pytest.
     await client.get(f"service=registry&{SCOPE}")
     await client.get("service=other-registry&scope=nonsense")
     await client.get(f"service=third&{SCOPE}")
-    shown = (await client.send("GET", "/metrics")).body.decode()
+    shown = (await client.manage("/metrics")).body.decode()
     for line in (
         'requests_total{method="GET",outcome="granted",registry="other"} 2.0',
         'requests_total{method="GET",outcome="granted",registry="default"} 0.0',

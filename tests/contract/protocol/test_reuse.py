@@ -222,5 +222,4 @@ async def _compared(steps: list[tuple[list[str], float, bool]]) -> None:
             assert one.json["expires_in"] == max(claims["exp"] - now, 1)
     finally:
         for it in (server, forgetful):
-            await it.session.close()
-            await it.runner.cleanup()
+            await it.stop()

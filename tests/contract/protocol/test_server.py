@@ -1,4 +1,4 @@
-"""The other pages, and when no token is issued at all."""
+"""When no token is issued at all, and what probes and Prometheus are told."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,15 +11,15 @@ from tests.unit.tokenserver.world import SIGNING_SECRET, World, password
 
 
 async def test_pages(client: Client) -> None:
-    assert (await client.send("GET", "/healthz")).status == 200
-    assert (await client.send("GET", "/readyz")).status == 200
+    assert (await client.manage("/healthz")).status == 200
+    assert (await client.manage("/readyz")).status == 200
 
 
 @pytest.mark.parametrize(("age", "ready"), [(0, True), (599, True), (601, False), (float("inf"), False)])
 async def test_a_mirror_that_is_incomplete_or_too_old_answers_nothing(client: Client, age: float, ready: bool) -> None:
     client.age = age
-    assert (await client.send("GET", "/readyz")).status == (200 if ready else 503)
-    assert (await client.send("GET", "/healthz")).status == 200
+    assert (await client.manage("/readyz")).status == (200 if ready else 503)
+    assert (await client.manage("/healthz")).status == 200
     answer = await client.get()
     if ready:
         assert answer.status == 200
@@ -30,7 +30,7 @@ async def test_a_mirror_that_is_incomplete_or_too_old_answers_nothing(client: Cl
 
 async def test_without_a_signing_leaf_it_is_not_ready(client: Client) -> None:
     client.world.mirror.signers.clear()
-    assert (await client.send("GET", "/readyz")).status == 503
+    assert (await client.manage("/readyz")).status == 503
     refused(await client.get(), 503, "UNAVAILABLE")
     client.world.mirror.on_secret("ADDED", SIGNING_SECRET)
     assert (await client.get()).status == 200
@@ -38,7 +38,7 @@ async def test_without_a_signing_leaf_it_is_not_ready(client: Client) -> None:
 
 async def test_a_draining_server_is_unready_and_still_issues(client: Client) -> None:
     client.server.drain()
-    assert (await client.send("GET", "/readyz")).status == 503
+    assert (await client.manage("/readyz")).status == 503
     answer = await client.get()
     assert answer.status == 200
     assert answer.headers["Connection"] == "close"
@@ -62,7 +62,7 @@ async def test_metrics_count_what_was_decided(client: Client) -> None:
     await client.get("", basic(USER, WRONG))
     await client.post(scope="nonsense")
     client.age = 7.5
-    answer = await client.send("GET", "/metrics")
+    answer = await client.manage("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain")
     shown = answer.body.decode()
     for line in (

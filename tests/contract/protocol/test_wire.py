@@ -103,9 +103,9 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_no_trace(
             # Another request on another connection: by then the server has read the first one.
             assert (await client.get()).status == 200
             writer.close()
-        assert (await client.send("GET", "/healthz")).status == 200
+        assert (await client.manage("/healthz")).status == 200
     silent(caplog)
-    shown = (await client.send("GET", "/metrics")).body.decode()
+    shown = (await client.manage("/metrics")).body.decode()
     assert 'requests_total{method="POST",outcome="error",registry="default"} 0.0' in shown
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.certificate import ServedCertificate
 from pullpass.tokenserver.http.connections import Site
+from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.certificates import Mount
 from tests.registries import TWO
@@ -23,7 +24,6 @@ from tests.unit.tokenserver.world import COST, World, password
 
 USER = "web.reader"
 GOOD = password().text
-METRICS = b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n"
 PATIENCE = 120
 """Seconds after which a test gives up; nothing is expected to take a noticeable part of it."""
 
@@ -72,6 +72,9 @@ def post(user: str, secret: str, **more: str) -> bytes:
     body = urlencode(form).encode()
     head = f"POST /token HTTP/1.1\r\nHost: tokens\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" + body
+
+
+GOOD_LOGIN = get(USER, GOOD)
 
 
 class Wire:
@@ -131,7 +134,9 @@ class Served:
         self.tls = mount.client_context() if mount else None
         """What clients connect with; None for plain HTTP."""
         self.connections = self.server.connections
+        self.management = Management(self.server, self.world.mirror, clock=self.world.clock)
         self.port = 0
+        self.management_port = 0
         self._wires: list[Wire] = []
 
     @classmethod
@@ -147,12 +152,18 @@ class Served:
         site = Site(runner, made.connections, "127.0.0.1", 0)
         await site.start()
         made.port = site.port
+        managed = web.AppRunner(made.management.application(), access_log=None, shutdown_timeout=1)
+        await managed.setup()
+        site = Site(managed, made.management.connections, "127.0.0.1", 0)
+        await site.start()
+        made.management_port = site.port
         try:
             yield made
         finally:
             for wire in made._wires:
                 wire.close()
             await runner.cleanup()
+            await managed.cleanup()
 
     async def connect(self, source: str = "127.0.0.1") -> Wire:
         """A new connection, from that address of the loopback network, and ready for HTTP."""
@@ -163,6 +174,11 @@ class Served:
         """A new connection over which nothing has gone yet, not even TLS."""
         return self._keep(Wire(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))))
 
+    async def connect_management(self, source: str = "127.0.0.1") -> Wire:
+        """A new connection to the management port."""
+        opening = asyncio.open_connection("127.0.0.1", self.management_port, local_addr=(source, 0))
+        return self._keep(Wire(*await opening))
+
     def connect_deaf(self) -> socket.socket:
         """A client over which little fits that it does not read."""
         client = socket.socket()
@@ -171,7 +187,9 @@ class Served:
         client.setblocking(False)
         return client
 
-    async def clog(self, client: socket.socket, bytes_: int = 16 * 1024, request: bytes = METRICS) -> asyncio.Transport:
+    async def clog(
+        self, client: socket.socket, bytes_: int = 16 * 1024, request: bytes = GOOD_LOGIN
+    ) -> asyncio.Transport:
         """Has answers sent to a client that reads none, until that much of them waits in the server; over
         what it waits."""
         loop = asyncio.get_running_loop()
@@ -204,4 +222,9 @@ class Served:
 
     async def metrics(self) -> str:
         """All metrics as they are scraped."""
-        return (await self.ask(b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n")).body.decode()
+        wire = await self.connect_management()
+        try:
+            await wire.send(b"GET /metrics HTTP/1.1\r\nHost: tokens\r\n\r\n")
+            return (await wire.answer()).body.decode()
+        finally:
+            wire.close()

@@ -1,44 +1,65 @@
-"""Which token servers have to accept a new password, asked over HTTP and over HTTPS."""
+"""Which token servers have to confirm a new password, asked over HTTP on their management ports."""
 
-import base64
-import ssl
+import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from pullpass.controller import verification
-from pullpass.controller.replicas import NotAcceptedError, NotNowError, TokenServers
-from pullpass.credentials.password import Password, derive
-from pullpass.kube.resources import ENDPOINT_SLICES, SECRETS
-from pullpass.signing.certificates import KeyPair, new_server_ca, new_server_certificate
-from pullpass.tokenserver.http.tls import server_context
+from pullpass.api.times import format_time
+from pullpass.controller import replicas as module
+from pullpass.controller.replicas import NotConfirmedError, NotReadyError, Replicas
+from pullpass.kube.client import Kube, Unavailable
+from pullpass.kube.resources import ENDPOINT_SLICES
+from pullpass.tokenserver.handler import TokenServer
+from pullpass.tokenserver.management import Management
+from pullpass.tokenserver.settings import TokenServerSettings
+from tests.registries import TWO
 from tests.unit.controller.fake_api import FakeApi
-from tests.unit.controller.world import SEED, SETTINGS
-from tests.unit.signing.authorities import of_no_version, with_doubled_extension
+from tests.unit.controller.world import SETTINGS
+from tests.unit.tokenserver import world as tokenworld
 
-PASSWORD = derive(SEED, "uid-1", "nonce", "4f9c1e")
-LOGIN = "Basic " + base64.b64encode(f"web.reader:{PASSWORD.text}".encode()).decode()
+UID, ID, VERSION = "uid-1", "4f9c1e", "812"
+NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
+READY = [True, None]
+"""By the API's own rule, no word on it means ready."""
+
+
+def answer(**more: Any) -> dict[str, Any]:
+    """What a replica answers that confirms, or something else."""
+    confirmed = {"complete": True, "ready": True, "version": VERSION, "accepted": True, "reason": None}
+    return confirmed | {"time": format_time(NOW)} | more
+
+
+OLD = answer(version="811", accepted=False, reason="no such password")
+STARTING = answer(complete=False, ready=False, accepted=False, version=None, reason="not everything was heard")
+NO_LEAF = answer(ready=False, accepted=False, reason="there is no signing leaf of that registry yet")
+REFUSING = answer(accepted=False, reason="token is disabled")
 
 
 class Replica:
-    """A token server that answers with a status, and counts."""
+    """A management port that answers anything, and counts."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, said: Any, status: int) -> None:
+        self.said = said
         self.status = status
-        self.logins = 0
+        self.headers: dict[str, str] = {}
+        self.questions = 0
         self.port = 0
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.logins += 1
-        assert request.headers["Authorization"] == LOGIN
-        assert dict(request.query) == {"service": "other-registry"}
-        return web.Response(status=self.status)
+        self.questions += 1
+        assert request.path == f"/tokens/{UID}"
+        assert dict(request.query) == {"password": ID, "registry": "other"}
+        assert request.headers["Host"] == "tokens.release.svc"
+        assert "Authorization" not in request.headers
+        body = self.said if isinstance(self.said, bytes) else json.dumps(self.said).encode()
+        return web.Response(status=self.status, body=body, headers=self.headers)
 
 
 class Fleet:
@@ -46,38 +67,46 @@ class Fleet:
 
     def __init__(self) -> None:
         self.api = FakeApi()
+        self.kube: Kube = self.api
         self.servers: list[TestServer] = []
-        self.settings = SETTINGS
-        self.port_name = "http"
+        self.port_name = "http-management"
 
-    async def replica(self, status: int, *, ready: bool | None = True, tls: ssl.SSLContext | None = None) -> Replica:
-        made = Replica(status)
+    async def replica(self, said: Any = None, *, status: int = 200, ready: bool | None = True) -> Replica:
+        made = Replica(answer() if said is None else said, status)
         app = web.Application()
-        app.router.add_get("/token", made.answer)
-        server = TestServer(app, scheme="https" if tls else "http")
-        await server.start_server(ssl=tls)
-        assert server.port is not None
-        made.port = server.port
-        self.servers.append(server)
-        self.announce(made.port, ready)
+        app.router.add_get("/{path:.*}", made.answer)
+        made.port = await self.serve(app, ready=ready)
         return made
 
-    def announce(self, port: int, ready: bool | None) -> None:
+    async def serve(self, app: web.Application, *, ready: bool | None = True) -> int:
+        server = TestServer(app)
+        await server.start_server()
+        assert server.port is not None
+        self.servers.append(server)
+        self.announce(server.port, ready)
+        return server.port
+
+    def announce(self, port: int, ready: bool | None, **more: Any) -> None:
         """An EndpointSlice for one port."""
         conditions = {} if ready is None else {"ready": ready}
+        endpoint = {"addresses": ["127.0.0.1"], "conditions": conditions, "targetRef": {"name": f"pod-{port}"}}
+        self.slice(f"tokens-{port}", [{"name": self.port_name, "port": port}], [endpoint | more])
+
+    def slice(self, name: str, ports: Any, endpoints: Any) -> None:
         labels = {"kubernetes.io/service-name": "tokens"}
         self.api.put(
             ENDPOINT_SLICES,
             {
-                "metadata": {"namespace": "release", "name": f"tokens-{port}", "labels": labels},
-                "ports": [{"name": "metrics", "port": 1}, {"name": self.port_name, "port": port}],
-                "endpoints": [{"addresses": ["127.0.0.1"], "conditions": conditions}],
+                "metadata": {"namespace": "release", "name": name, "labels": labels},
+                "ports": ports,
+                "endpoints": endpoints,
             },
         )
 
-    async def accept(self) -> None:
-        async with TokenServers.connect(self.api, self.settings) as token_servers:
-            await token_servers.accept("web.reader", PASSWORD, "other-registry")
+    async def confirm(self, *, uid: str = UID, id_: str = ID, version: str = VERSION, registry: str = "other") -> None:
+        async with Replicas.connect(self.kube, SETTINGS) as replicas:
+            replicas._now = lambda: NOW
+            await replicas.confirm(uid, id_, version, registry)
 
 
 @pytest.fixture
@@ -89,208 +118,284 @@ async def fleet() -> AsyncIterator[Fleet]:
 
 
 async def test_every_ready_replica_is_asked_once(fleet: Fleet) -> None:
-    replicas = [await fleet.replica(200) for _ in range(3)]
-    await fleet.accept()
-    assert [replica.logins for replica in replicas] == [1, 1, 1]
+    replicas = [await fleet.replica() for _ in range(3)]
+    await fleet.confirm()
+    assert [replica.questions for replica in replicas] == [1, 1, 1]
 
 
-async def test_without_any_replica_nobody_has_to_accept(fleet: Fleet) -> None:
-    await fleet.accept()
+# Nobody to ask is no consent
 
 
-@pytest.mark.parametrize("status", [401, 400, 500, 302])
-@pytest.mark.parametrize("ready", [True, False, None])
-async def test_whoever_answers_logins_must_accept(fleet: Fleet, status: int, ready: bool | None) -> None:
-    """Also one that is not ready: it may become so at any moment, and then would not know the password."""
-    await fleet.replica(200)
-    refusing = await fleet.replica(status, ready=ready)
-    with pytest.raises(NotAcceptedError, match=f":{refusing.port} does not accept the new password yet .HTTP {status}"):
-        await fleet.accept()
+@pytest.mark.parametrize("slices", [False, True])
+async def test_without_any_endpoint_nothing_is_confirmed(fleet: Fleet, slices: bool) -> None:
+    """Kubernetes keeps an empty slice, without ports, for a Service that selects no pod."""
+    if slices:
+        fleet.slice("tokens-empty", None, None)
+    with pytest.raises(NotReadyError, match="Service release/tokens has no endpoints; look at the token servers' pods"):
+        await fleet.confirm()
 
 
-async def test_one_that_is_not_ready_and_not_complete_does_not_count(fleet: Fleet) -> None:
-    await fleet.replica(200)
-    starting = await fleet.replica(503, ready=False)
-    await fleet.accept()
-    assert starting.logins == 1
+@pytest.mark.parametrize("ready", READY)
+async def test_a_slice_without_the_management_port_is_no_consent(fleet: Fleet, ready: bool | None) -> None:
+    await fleet.replica()
+    fleet.port_name = "http"
+    other = await fleet.replica(ready=ready)
+    with pytest.raises(NotReadyError, match="names no port http-management for it; --token-server-service must name"):
+        await fleet.confirm()
+    assert other.questions == 0
 
 
-async def test_one_that_is_not_ready_and_cannot_be_reached_does_not_count(fleet: Fleet) -> None:
-    await fleet.replica(200)
+async def test_one_that_is_not_ready_and_has_no_such_port_does_not_count(fleet: Fleet) -> None:
+    """A pod of an older version that does not start must not hold up every rotation."""
+    await fleet.replica()
+    fleet.port_name = "http"
+    await fleet.replica(ready=False)
+    await fleet.confirm()
+
+
+@pytest.mark.parametrize("said", [STARTING, NO_LEAF])
+async def test_replicas_that_do_not_count_are_no_consent(fleet: Fleet, said: Any) -> None:
     fleet.announce(unused_port(), False)
-    await fleet.accept()
+    await fleet.replica(said, ready=False)
+    with pytest.raises(NotReadyError, match="has 2 endpoints, none of which confirms the new password"):
+        await fleet.confirm()
 
 
-@pytest.mark.parametrize("ready", [True, None])
+async def test_one_that_is_not_ready_can_confirm(fleet: Fleet) -> None:
+    """As one does that is about to end and still issues tokens."""
+    await fleet.replica(ready=False)
+    await fleet.confirm()
+
+
+# What a replica answers
+
+
+@pytest.mark.parametrize("ready", [*READY, False])
+@pytest.mark.parametrize(
+    ("said", "status", "text"),
+    [
+        (OLD, 200, "holds version 811 of the credential record and not 812 .no such password."),
+        (answer(version="813"), 200, "holds version 813 of the credential record and not 812; it is asked again"),
+        (
+            answer(version=None, accepted=False, reason="no RegistryToken has that UID"),
+            404,
+            "holds no version of the credential record and not 812 .no RegistryToken has that UID.",
+        ),
+        (NO_LEAF | {"version": "811"}, 200, "holds version 811 of the credential record"),
+        (REFUSING, 200, "would refuse the new password .token is disabled.; it is asked again"),
+    ],
+)
+async def test_whoever_is_complete_must_hold_the_record_and_accept(
+    fleet: Fleet, said: Any, status: int, text: str, ready: bool | None
+) -> None:
+    """Also one that is not ready: it may become so at any moment, and then would not know the password."""
+    await fleet.replica()
+    refusing = await fleet.replica(said, status=status, ready=ready)
+    with pytest.raises(NotConfirmedError, match=text) as caught:
+        await fleet.confirm()
+    assert not isinstance(caught.value, NotReadyError)
+    assert f"token server 127.0.0.1:{refusing.port} (pod pod-{refusing.port})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (STARTING, "is still reading what the API server has .not everything was heard.; its log"),
+        (NO_LEAF, "can issue no access tokens for registry other .there is no signing leaf of that registry yet."),
+    ],
+)
+async def test_one_that_can_serve_nothing_is_told_apart(fleet: Fleet, said: Any, text: str) -> None:
+    await fleet.replica()
+    unable = await fleet.replica(said)
+    with pytest.raises(NotReadyError, match=f":{unable.port} .pod pod-{unable.port}. {text}"):
+        await fleet.confirm()
+
+
+@pytest.mark.parametrize("said", [STARTING, NO_LEAF])
+async def test_that_does_not_count_where_it_is_not_ready(fleet: Fleet, said: Any) -> None:
+    await fleet.replica()
+    starting = await fleet.replica(said, ready=False)
+    await fleet.confirm()
+    assert starting.questions == 1
+
+
+@pytest.mark.parametrize("ready", [*READY, False])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"ok\n",
+        b"\xff\xfe",
+        b"[" * 4000,
+        b'"accepted"',
+        b"null",
+        {},
+        {"accepted": True},
+        answer(accepted="true"),
+        answer(version=812),
+        answer(version=["812"]),
+        answer(time="yesterday"),
+        answer(time="2027-03-01T12:00:00"),
+        answer(reason="two\nlines"),
+        answer(reason="a" * 201),
+        answer(more="a" * 5000),
+        gzip.compress(json.dumps(answer()).encode()),
+    ],
+)
+async def test_what_is_no_answer_of_ours_is_no_consent(fleet: Fleet, said: Any, ready: bool | None) -> None:
+    await fleet.replica()
+    other = await fleet.replica(said, ready=ready)
+    with pytest.raises(NotConfirmedError, match=f":{other.port} .* does not answer as a token server does .HTTP 200"):
+        await fleet.confirm()
+
+
+@pytest.mark.parametrize("status", [201, 204, 302, 401, 403, 418, 500])
+async def test_nor_is_another_status(fleet: Fleet, status: int) -> None:
+    other = await fleet.replica(status=status)
+    other.headers = {"Location": f"http://127.0.0.1:{(await fleet.replica()).port}/tokens/{UID}"}
+    with pytest.raises(NotConfirmedError, match=f"does not answer as a token server does .HTTP {status}"):
+        await fleet.confirm()
+
+
+async def test_nothing_is_unpacked(fleet: Fleet) -> None:
+    """A small answer could be a large one."""
+    other = await fleet.replica(gzip.compress(json.dumps(answer()).encode()))
+    other.headers = {"Content-Encoding": "gzip"}
+    with pytest.raises(NotConfirmedError, match="does not answer as a token server does"):
+        await fleet.confirm()
+
+
+async def test_what_garbage_says_is_not_repeated(fleet: Fleet) -> None:
+    await fleet.replica({"reason": "hello", "accepted": True})
+    with pytest.raises(NotConfirmedError) as caught:
+        await fleet.confirm()
+    assert "hello" not in str(caught.value)
+
+
+# Who cannot be asked
+
+
+@pytest.mark.parametrize("ready", READY)
 async def test_a_ready_one_that_cannot_be_asked_counts(fleet: Fleet, ready: bool | None) -> None:
+    await fleet.replica()
     port = unused_port()
     fleet.announce(port, ready)
-    with pytest.raises(NotAcceptedError, match=f"127.0.0.1:{port} cannot be asked"):
-        await fleet.accept()
+    with pytest.raises(NotReadyError, match=f"127.0.0.1:{port} .* cannot be asked .ClientConnectorError.; look at"):
+        await fleet.confirm()
 
 
-async def test_a_busy_ready_one_is_asked_again_later(fleet: Fleet) -> None:
-    await fleet.replica(503)
-    with pytest.raises(NotNowError, match="is busy or has no signing key"):
-        await fleet.accept()
+async def test_one_that_is_not_ready_and_cannot_be_asked_does_not_count(fleet: Fleet) -> None:
+    await fleet.replica()
+    fleet.announce(unused_port(), False)
+    await fleet.confirm()
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_proxy_in_front_of_one_that_does_not_run_says_so(fleet: Fleet, status: int) -> None:
+    """A service mesh answers in the place of a pod, and a token server has room for so many connections only."""
+    await fleet.replica()
+    busy = await fleet.replica(b"no healthy upstream", status=status, ready=False)
+    await fleet.confirm()
+    fleet.announce(busy.port, True)
+    with pytest.raises(NotReadyError, match=f"cannot be asked .HTTP {status}"):
+        await fleet.confirm()
+
+
+async def test_one_that_never_answers_is_given_up(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+
+    gone = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await gone.wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", endless)
+    await fleet.serve(app)
+    with pytest.raises(NotReadyError, match=r"cannot be asked .TimeoutError"):
+        await fleet.confirm()
+    gone.set()
+
+
+async def test_trouble_with_the_api_server_is_no_consent(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fleet.replica()
+
+    async def list_page(*_: Any, **__: Any) -> Any:
+        raise Unavailable("HTTP 500", 500)
+
+    monkeypatch.setattr(fleet.api, "list_page", list_page)
+    with pytest.raises(Unavailable):
+        await fleet.confirm()
+
+
+# Who comes meanwhile
 
 
 async def test_replicas_that_come_or_become_ready_meanwhile_are_asked_too(fleet: Fleet) -> None:
-    starting = await fleet.replica(503, ready=False)
-    late = await fleet.replica(200)
+    starting = await fleet.replica(STARTING, ready=False)
+    late = await fleet.replica()
     fleet.api.remove(ENDPOINT_SLICES, "release", f"tokens-{late.port}")
-    early = await fleet.replica(200)
+    early = await fleet.replica()
 
     async def list_page(*arguments: Any, **more: Any) -> Any:
-        if early.logins and starting.status == 503:
-            starting.status = 401
+        if early.questions and starting.said == STARTING:
+            starting.said = OLD
             fleet.announce(starting.port, True)
             fleet.announce(late.port, True)
         return await FakeApi.list_page(fleet.api, *arguments, **more)
 
     fleet.api.list_page = list_page  # type: ignore[method-assign]
-    with pytest.raises(NotAcceptedError, match=f":{starting.port} does not accept"):
-        await fleet.accept()
-    assert [early.logins, late.logins, starting.logins] == [1, 1, 2]
+    with pytest.raises(NotConfirmedError, match=f":{starting.port} .* holds version 811"):
+        await fleet.confirm()
+    assert [early.questions, late.questions, starting.questions] == [1, 1, 2]
 
 
-async def test_the_refusal_does_not_tell_the_password(fleet: Fleet) -> None:
-    await fleet.replica(401)
-    with pytest.raises(NotAcceptedError) as caught:
-        await fleet.accept()
-    assert not leaks(PASSWORD, str(caught.value))
-
-
-# Over HTTPS
-
-SERVICE = "tokens.release.svc"
-NOW = datetime.now(UTC)
-OWN_CA = new_server_ca(NOW)
-OTHER_CA = new_server_ca(NOW)
-
-
-def certificate(*hosts: str, ca: KeyPair = OWN_CA) -> KeyPair:
-    return new_server_certificate(ca, hosts, NOW)
-
-
-def serving(pair: KeyPair, directory: Path) -> ssl.SSLContext:
-    """What a server has that serves with this certificate."""
-    (directory / "tls.crt").write_bytes(pair.certificate_pem)
-    (directory / "tls.key").write_bytes(pair.key_pem)
-    return server_context(directory / "tls.crt", directory / "tls.key")
-
-
-@pytest.fixture
-def secure(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    """Token servers that serve with Secret `tls`."""
-    monkeypatch.setattr(verification, "LOOK_SECONDS", 0)
-    fleet.settings = replace(SETTINGS, token_server_tls_secret="tls")
-    fleet.port_name = "https"
-    return fleet
-
-
-def mount(fleet: Fleet, pair: KeyPair, **more: bytes) -> None:
-    """Puts a certificate into the Secret."""
-    data = {
-        "tls.crt": pair.certificate_pem,
-        "tls.key": pair.key_pem,
-        **{k.replace("_", "."): v for k, v in more.items()},
-    }
-    encoded = {key: base64.b64encode(content).decode() for key, content in data.items()}
-    fleet.api.put(SECRETS, {"metadata": {"namespace": "release", "name": "tls"}, "data": encoded})
-
-
-async def test_a_certificate_for_the_service_is_verified_by_its_ca(secure: Fleet, tmp_path: Path) -> None:
-    """Also one that is not in the Secret yet, or no longer."""
-    mount(secure, certificate(SERVICE), ca_crt=OWN_CA.certificate_pem)
-    replica = await secure.replica(200, tls=serving(certificate(SERVICE), tmp_path))
-    await secure.accept()
-    assert replica.logins == 1
+# Clocks
 
 
 @pytest.mark.parametrize(
-    "shown",
-    [certificate(SERVICE, ca=OTHER_CA), certificate("other.release.svc"), certificate("127.0.0.1")],
-    ids=["another CA's", "another Service's", "the address's"],
-)
-async def test_who_shows_another_certificate_is_told_no_password(secure: Fleet, tmp_path: Path, shown: KeyPair) -> None:
-    mount(secure, certificate(SERVICE), ca_crt=OWN_CA.certificate_pem)
-    replica = await secure.replica(200, tls=serving(shown, tmp_path))
-    with pytest.raises(NotAcceptedError, match=r"cannot be asked .ClientConnectorCertificateError"):
-        await secure.accept()
-    assert replica.logins == 0
-
-
-async def test_who_speaks_plain_http_is_told_no_password(secure: Fleet) -> None:
-    mount(secure, certificate(SERVICE), ca_crt=OWN_CA.certificate_pem)
-    replica = await secure.replica(200)
-    with pytest.raises(NotAcceptedError, match="cannot be asked"):
-        await secure.accept()
-    assert replica.logins == 0
-
-
-@pytest.mark.parametrize("ca", [b"", OWN_CA.certificate_pem], ids=["without its CA", "with its CA"])
-async def test_a_brought_certificate_for_other_names_is_known_by_itself(
-    secure: Fleet, tmp_path: Path, ca: bytes
-) -> None:
-    brought = certificate("tokens.example")
-    mount(secure, brought, ca_crt=ca)
-    replica = await secure.replica(200, tls=serving(brought, tmp_path))
-    await secure.accept()
-    assert replica.logins == 1
-
-
-@pytest.mark.parametrize("ca", [b"", OWN_CA.certificate_pem], ids=["without its CA", "with its CA"])
-async def test_another_one_of_the_same_ca_and_for_the_same_name_is_not(
-    secure: Fleet, tmp_path: Path, ca: bytes
-) -> None:
-    mount(secure, certificate("tokens.example"), ca_crt=ca)
-    replica = await secure.replica(200, tls=serving(certificate("tokens.example"), tmp_path))
-    with pytest.raises(NotAcceptedError, match="cannot be asked"):
-        await secure.accept()
-    assert replica.logins == 0
-
-
-async def test_a_brought_certificate_and_the_one_before_it_are_known(secure: Fleet, tmp_path: Path) -> None:
-    """The kubelet takes its time to bring the new one to the token servers."""
-    first, second, third = (certificate("tokens.example") for _ in range(3))
-    replica = await secure.replica(200, tls=serving(first, tmp_path))
-    async with TokenServers.connect(secure.api, secure.settings) as token_servers:
-        for pair in (first, second):
-            mount(secure, pair)
-            await token_servers.accept("web.reader", PASSWORD, "other-registry")
-        mount(secure, third)
-        with pytest.raises(NotAcceptedError, match="cannot be asked"):
-            await token_servers.accept("web.reader", PASSWORD, "other-registry")
-    assert replica.logins == 2
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
+    ("seconds", "said"),
     [
-        (None, "tls"),
-        ({}, r"has no tls\.crt"),
-        ({"tls.crt": b"garbage"}, r"tls\.crt is not readable PEM"),
-        ({"tls.crt": of_no_version(datetime.now(UTC))}, r"tls\.crt is not readable PEM"),
-        ({"tls.crt": certificate(SERVICE).certificate_pem, "ca.crt": b"\xff"}, r"ca\.crt is not readable PEM"),
-        (
-            {"tls.crt": with_doubled_extension(datetime.now(UTC)).certificate_pem, "ca.crt": b"any"},
-            r"tls\.crt: the certificate's extensions cannot be read",
-        ),
+        (61, ". Its clock is 61 s ahead of the operator's: set the clocks of the nodes"),
+        (-3600, ". Its clock is 3600 s behind the operator's: set the clocks of the nodes"),
+        (60, ""),
+        (-60, ""),
     ],
 )
-async def test_a_secret_that_is_of_no_use_is_said(
-    secure: Fleet, tmp_path: Path, data: dict[str, bytes] | None, said: str
-) -> None:
-    if data is not None:
-        encoded = {key: base64.b64encode(content).decode() for key, content in data.items()}
-        secure.api.put(SECRETS, {"metadata": {"namespace": "release", "name": "tls"}, "data": encoded})
-    replica = await secure.replica(200, tls=serving(certificate(SERVICE), tmp_path))
-    with pytest.raises(NotAcceptedError, match=f"the token servers' certificate is not known: .*{said}"):
-        await secure.accept()
-    assert replica.logins == 0
+async def test_a_refusal_tells_of_a_clock_that_is_wrong(fleet: Fleet, seconds: int, said: str) -> None:
+    await fleet.replica(
+        REFUSING | {"reason": "password has ended", "time": format_time(NOW + timedelta(seconds=seconds))}
+    )
+    with pytest.raises(NotConfirmedError) as caught:
+        await fleet.confirm()
+    assert str(caught.value).endswith(f"its ScopeMap{said}")
 
 
-def leaks(password: Password, text: str) -> bool:
-    """Whether the secret part of a password stands in a text."""
-    return password.text[15:47] in text or LOGIN[6:] in text
+async def test_a_clock_that_is_wrong_is_no_refusal(fleet: Fleet) -> None:
+    await fleet.replica(answer(time=format_time(NOW + timedelta(hours=1))))
+    await fleet.confirm()
+
+
+# A real one
+
+
+async def test_a_real_token_server_is_understood(fleet: Fleet) -> None:
+    known = tokenworld.World()
+    server = TokenServer(TokenServerSettings("credentials", TWO, bcrypt_cost=4), known.mirror, age=lambda: 0.0)
+    management = Management(server, known.mirror, clock=known.clock)
+    await fleet.serve(management.application())
+    credential = known.mirror.credential("uid-1")
+    assert credential is not None
+    sound = {"id_": "aaaaaa", "version": credential.version, "registry": "default"}
+    await fleet.confirm(**sound)
+    with pytest.raises(NotConfirmedError, match="holds version 1 of the credential record and not 2"):
+        await fleet.confirm(**sound | {"version": "2"})
+    with pytest.raises(NotConfirmedError, match=r"would refuse the new password .no such password."):
+        await fleet.confirm(**sound | {"id_": "bbbbbb"})
+    with pytest.raises(NotReadyError, match="no signing leaf of that registry"):
+        await fleet.confirm(**sound | {"registry": "other"})
+    with pytest.raises(NotConfirmedError, match=r"holds no version .* .no RegistryToken has that UID."):
+        await fleet.confirm(**sound, uid="uid-2")

@@ -13,10 +13,10 @@ from pullpass.controller.cache import Cache
 from pullpass.controller.dispatch import passes
 from pullpass.controller.outcome import Outcome
 from pullpass.controller.queue import Key
-from pullpass.controller.replicas import NotAcceptedError, NotNowError, TokenServers
+from pullpass.controller.replicas import NotConfirmedError, NotReadyError, Replicas
 from pullpass.controller.settings import OperatorSettings
 from pullpass.credentials import hashing
-from pullpass.credentials.password import Password, parse
+from pullpass.credentials.password import parse
 from pullpass.credentials.record import Record, Slot
 from pullpass.kube.client import KubeError
 from pullpass.kube.resources import (
@@ -45,31 +45,29 @@ SETTINGS = OperatorSettings(
 checked = functools.cache(hashing.check)
 
 
-class Servers(TokenServers):
-    """Token servers that know the record at once, and let in what it lets in."""
+class Servers(Replicas):
+    """Token servers that know the record at once, and accept what it lets in."""
 
     def __init__(self, world: "World") -> None:
         self.world = world
         self.refusing = False
         self.busy = False
-        self.logins: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, str]] = []
+        """UID of the token and id of the password of every question."""
 
-    async def accept(self, username: str, password: Password, service: str) -> None:
+    async def confirm(self, token_uid: str, password_id: str, record_version: str, registry: str) -> None:
         self.world.api.calls += 1
         self.world.maybe_killed("before")
-        self.logins.append((username, password.id))
-        namespace, _, name = username.partition(".")
-        token = self.world.api.objects["registrytokens", namespace, name]
+        self.asked.append((token_uid, password_id))
+        (token,) = (body for body in self.world.api.of(REGISTRY_TOKENS) if body["metadata"]["uid"] == token_uid)
         scope_map = self.world.api.objects["scopemaps", "", token["spec"]["scopeMapRef"]["name"]]["spec"]
-        registry = TWO.named(scope_map.get("registry", "default"))
-        assert registry is not None
-        assert service == registry.service, "the token servers of another registry were asked"
+        assert registry == scope_map.get("registry", "default"), "it was asked about another registry"
+        record = self.world.api.objects["secrets", "credentials", names.record_name(token_uid)]
+        assert record_version == record["metadata"]["resourceVersion"], "it was asked about another version"
         if self.busy:
-            raise NotNowError(
-                "token server 10.0.0.1:8080 is busy or has no signing key for the registry yet (HTTP 503)"
-            )
-        if self.refusing or not self.world.lets_in(token["metadata"]["uid"], password.text):
-            raise NotAcceptedError("token server 10.0.0.1:8080 does not accept the new password yet (HTTP 401)")
+            raise NotReadyError("token server 10.0.0.1:8081 cannot be asked (HTTP 503)")
+        if self.refusing or not self.world.lets_in_id(token_uid, password_id):
+            raise NotConfirmedError("token server 10.0.0.1:8081 would refuse the new password (no such password)")
         self.world.maybe_killed("after")
 
 
@@ -134,12 +132,20 @@ class Cluster:
         """Whether a token server lets the password in by the record, and by what the token revokes, as they are now."""
         password = parse(text)
         assert password is not None
-        for token in self.api.of(REGISTRY_TOKENS):
-            policy = token["spec"].get("passwords") or {}
-            if token["metadata"]["uid"] == uid and password.id in policy.get("revoked", ()):
-                return False
         slots = [slot for slot in self.record_of(uid).slots.values() if slot.id == password.id]
-        return any(checked(text, slot.hash) and slot.valid_at(self.now) for slot in slots)
+        return self.lets_in_id(uid, password.id) and any(checked(text, slot.hash) for slot in slots)
+
+    def lets_in_id(self, uid: str, password_id: str) -> bool:
+        """Whether it lets in the password with that id."""
+        slots = [slot for slot in self.record_of(uid).slots.values() if slot.id == password_id]
+        return any(slot.valid_at(self.now) for slot in slots) and password_id not in self.revoked(uid)
+
+    def revoked(self, uid: str) -> list[str]:
+        """Ids of the passwords that the token of that UID revokes."""
+        for token in self.api.of(REGISTRY_TOKENS):
+            if token["metadata"]["uid"] == uid:
+                return list((token["spec"].get("passwords") or {}).get("revoked", ()))
+        return []
 
     def slot(self, uid: str, name: Any) -> Slot:
         return self.record_of(uid).slots[name]

@@ -22,7 +22,7 @@ from pullpass.controller.places.reconcile import PlaceReconciler
 from pullpass.controller.places.report import Aim, Reports
 from pullpass.controller.queue import Key
 from pullpass.controller.records import Records
-from pullpass.controller.replicas import NotAcceptedError, TokenServers
+from pullpass.controller.replicas import NotConfirmedError, Replicas
 from pullpass.controller.settings import OperatorSettings
 from pullpass.controller.tokens import plan as p
 from pullpass.controller.tokens.report import Reporter
@@ -50,7 +50,7 @@ class TokenReconciler:
         gatherer: Gatherer,
         records: Records,
         reports: Reports,
-        token_servers: TokenServers,
+        replicas: Replicas,
         places: PlaceReconciler,
         reporter: Reporter,
         wake: Callable[[Key], None],
@@ -62,7 +62,7 @@ class TokenReconciler:
         self._gatherer = gatherer
         self._records = records
         self._reports = reports
-        self._token_servers = token_servers
+        self._replicas = replicas
         self._places = places
         self._reporter = reporter
         self._wake = wake
@@ -90,7 +90,7 @@ class TokenReconciler:
                 await self._act(facts, plan.action)
             except Conflict:
                 raise
-            except NotAcceptedError as error:
+            except NotConfirmedError as error:
                 obstacle = Obstacle(Reason.WAITING_FOR_TOKEN_SERVER, str(error))
                 outcome = await self._obstruct(facts, states, plan, obstacle, passes=True)
                 return replace(outcome, retry=str(error))
@@ -193,12 +193,28 @@ class TokenReconciler:
         log.info("password made: token %s/%s, id %s", facts.token.namespace, facts.token.name, id_)
 
     async def _confirm(self, facts: Facts, slot: SlotName) -> None:
-        await self._records.confirm_unchanged(facts)
-        username = names.username(facts.token.namespace, facts.token.name)
-        password = self._gatherer.password(facts.token, facts.record.slots[slot])
+        version = await self._records.confirm_unchanged(facts)
+        await self._confirm_hash(facts, slot)
         assert facts.registry is not None  # no password is published for one that is not known
-        await self._token_servers.accept(username, password, facts.registry.service)
+        password_id = facts.record.slots[slot].id
+        await self._replicas.confirm(facts.token.uid, password_id, version, facts.registry.name)
         self._gatherer.confirm(facts, slot)
+
+    async def _confirm_hash(self, facts: Facts, slot: SlotName) -> None:
+        """Checks what the token servers, which are told no password, cannot: that the stored hash fits the password.
+
+        A new password whose hash was damaged is dropped, so that another is made. One that is published stays, as its
+        end may be that of all access (`onExpiry: Revoke`). Raises NotConfirmedError.
+        """
+        stored = facts.record.slots[slot]
+        password = self._gatherer.password(facts.token, stored)
+        if await asyncio.to_thread(hashing.check, password.text, stored.hash):
+            return
+        text = f"the hash of password {stored.id} in the credential record is not that of the password"
+        if slot != facts.record.pending:
+            raise NotConfirmedError(f"{text}; annotate the token with {names.REGENERATE_ANNOTATION} to replace it")
+        await self._records.write(facts, facts.record.without_slot(slot))
+        raise NotConfirmedError(f"{text}; another password is made")
 
     async def _mark_published(self, facts: Facts, slot: SlotName) -> None:
         assert facts.spec is not None

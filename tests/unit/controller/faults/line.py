@@ -41,8 +41,8 @@ FAULTS = {
     "answer lost": Fault(
         lambda: Unavailable("no answer from the API server (TimeoutError)"), WRITES | READS, effect=True
     ),
-    "unreachable": Fault(lambda: aiohttp.ClientConnectionError("no answer"), frozenset({"login"})),
-    "busy": Fault(lambda: Unavailable("token server is busy", 503), frozenset({"login"})),
+    "unreachable": Fault(lambda: aiohttp.ClientConnectionError("no answer"), frozenset({"ask"})),
+    "busy": Fault(lambda: Unavailable("token server is busy", 503), frozenset({"ask"})),
 }
 
 

@@ -2,7 +2,6 @@
 the test holds. It can be killed at any call, and two of them can live at a time.
 """
 
-import base64
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from pullpass.api import names
+from pullpass.api.acceptance import Acceptance
 from pullpass.controller import process
 from pullpass.controller.dispatch import passes
 from pullpass.controller.queue import Key, WorkQueue
-from pullpass.controller.replicas import TokenServers
+from pullpass.controller.replicas import Replicas
 from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Kube, KubeError, Unavailable
 from tests.unit.controller.fake_api import Body
@@ -143,27 +143,37 @@ class Operator:
 
 
 class _Session:
-    """Logs in at the replicas of the scene, in place of HTTP."""
+    """Asks the replicas of the scene, in place of HTTP."""
 
     def __init__(self, scene: "Scene", line: Line) -> None:
         self._scene = scene
         self._line = line
 
     @asynccontextmanager
-    async def get(self, url: str, *, headers: dict[str, str], **more: Any) -> AsyncIterator[SimpleNamespace]:
-        address = url.removeprefix("http://").removesuffix("/token")
-        scheme, _, credentials = headers["Authorization"].partition(" ")
-        assert scheme == "Basic"
-        username, _, text = base64.b64decode(credentials).decode().partition(":")
+    async def get(self, url: str, *, params: dict[str, str], **more: Any) -> AsyncIterator[SimpleNamespace]:
+        asked = f"{url} {params} {more}"
+        assert not any(text in asked for text in self._scene.texts), "a replica was told a secret"
+        address, _, path = url.removeprefix("http://").partition("/")
 
-        async def login() -> int:
-            return self._scene.login(address, username, text)
+        async def ask() -> Acceptance:
+            return self._scene.ask(address, path.removeprefix("tokens/"), **params)
 
         try:
-            status = await self._line.call("login", ("replicas", "", address), login)
+            answer = await self._line.call("ask", ("replicas", "", address), ask)
         except Unavailable as busy:
-            status = busy.status
-        yield SimpleNamespace(status=status)
+            yield SimpleNamespace(status=busy.status, content=_Body(b""))
+        else:
+            yield SimpleNamespace(status=200, content=_Body(answer.model_dump_json().encode()))
+
+
+class _Body:
+    """What an answer says."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        yield self._body
 
 
 @contextmanager
@@ -171,14 +181,14 @@ def standing_in(scene: "Scene") -> Iterator[None]:
     """The scene's clock and token servers in place of the real ones."""
 
     @asynccontextmanager
-    async def connect(kube: Kube, settings: OperatorSettings) -> AsyncIterator[TokenServers]:
+    async def connect(kube: Kube, settings: OperatorSettings) -> AsyncIterator[Replicas]:
         assert isinstance(kube, Line)
-        yield TokenServers(kube, settings, _Session(scene, kube))  # type: ignore[arg-type]
+        yield Replicas(kube, settings, _Session(scene, kube), now=lambda: scene.now)  # type: ignore[arg-type]
 
     clocks: dict[str, Any] = {"now": lambda: scene.now, "monotonic": scene.loop.time}
     with (
         mock.patch.object(process, "WorkQueue", functools.partial(Queue, **clocks, jitter=lambda: 0.5)),
         mock.patch.object(process, "passes", functools.partial(passes, **clocks)),
-        mock.patch.object(TokenServers, "connect", connect),
+        mock.patch.object(Replicas, "connect", connect),
     ):
         yield

@@ -13,6 +13,7 @@ from pullpass.tokenserver.authentication import Authenticator
 from pullpass.tokenserver.authorization import authorize
 from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.errors import UnauthenticatedError
+from pullpass.tokenserver.management import Management
 from tests.unit.controller.fake_api import Body
 from tests.unit.controller.faults.watches import Watch
 from tests.unit.controller.world import SETTINGS, checked
@@ -35,6 +36,20 @@ class _Checks:
         return future
 
 
+class _Server:
+    """What of a token server its management port asks."""
+
+    def __init__(self, replica: "Replica") -> None:
+        self._replica = replica
+
+    @property
+    def complete(self) -> bool:
+        return self._replica.ready
+
+    def why_unready(self) -> str | None:
+        return None if self.complete else "not everything was heard from the API server yet"
+
+
 class Replica:
     """One token server."""
 
@@ -44,6 +59,8 @@ class Replica:
         self.ready = False
         self.mirror = AccessCache(SETTINGS.registries)
         self._authenticator = Authenticator(self.mirror, _Checks(scene.loop))  # type: ignore[arg-type]
+        server: Any = _Server(self)
+        self.management = Management(server, self.mirror, clock=lambda: scene.now)
         self.watches = {
             "namespaces": self._watch("namespaces", self.mirror.on_namespace),
             "scopemaps": self._watch("scopemaps", self.mirror.on_scope_map),

@@ -6,6 +6,10 @@ from contextlib import ExitStack
 from datetime import timedelta
 from unittest import mock
 
+import aiohttp
+
+from pullpass.api import acceptance
+from pullpass.api.acceptance import Acceptance
 from pullpass.credentials import password
 from pullpass.kube.resources import ENDPOINT_SLICES, NAMESPACES, REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
 from tests.unit.controller.fake_api import Body, Place
@@ -117,7 +121,8 @@ class Scene(Cluster):
 
     def start_replica(self) -> None:
         """Another token server, which is not ready yet."""
-        self.replicas.append(Replica(self, f"10.0.0.{next(self._numbers)}:8080"))
+        self.replicas.append(Replica(self, f"10.0.0.{next(self._numbers)}:8081"))
+        self.publish_replicas()
 
     def catch_up(self, *replicas: Replica) -> bool:
         """Replicas hear everything, and are ready from then on. Tells whether there was anything."""
@@ -131,8 +136,7 @@ class Scene(Cluster):
         return moved
 
     def publish_replicas(self) -> None:
-        """The Service knows which replicas are ready."""
-        addresses = [replica.address.partition(":")[0] for replica in self.replicas if replica.ready]
+        """The Service knows the replicas, and which of them are ready."""
         self.api.put(
             ENDPOINT_SLICES,
             {
@@ -141,17 +145,20 @@ class Scene(Cluster):
                     "name": "tokens-1",
                     "labels": {"kubernetes.io/service-name": SETTINGS.token_server_service},
                 },
-                "ports": [{"name": "http", "port": 8080}],
-                "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+                "ports": [{"name": acceptance.PORT_NAME, "port": 8081}],
+                "endpoints": [
+                    {"addresses": [replica.address.partition(":")[0]], "conditions": {"ready": replica.ready}}
+                    for replica in self.replicas
+                ],
             },
         )
 
-    def login(self, address: str, username: str, text: str) -> int:
-        """What a replica answers to a login: an HTTP status."""
+    def ask(self, address: str, token_uid: str, password: str, registry: str) -> Acceptance:
+        """What a replica answers on its management port. Raises aiohttp.ClientConnectionError where there is none."""
         replica = next((replica for replica in self.replicas if replica.address == address), None)
-        if replica is None or not replica.ready:
-            return 503
-        return 200 if replica.refusal(username, text) is None else 401
+        if replica is None:
+            raise aiohttp.ClientConnectionError("no answer")
+        return replica.management.evaluate(token_uid, password, registry)
 
     # how things go by themselves
 

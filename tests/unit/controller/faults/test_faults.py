@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -238,7 +237,7 @@ class Faults(RuleBasedStateMachine):
             self.scene.close()
 
 
-TestFaults = pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")(Faults.TestCase)
+TestFaults = Faults.TestCase
 TestFaults.settings = settings(
     max_examples=MORE or 60,
     stateful_step_count=50,

@@ -225,17 +225,13 @@ async def test_of_two_registries_the_trouble_of_one_is_not_that_of_the_other(mon
     world = World()
     world.scope_map(name="others", registry="other")
     world.token("web", "stuck", scopeMapRef={"name": "others"})
-    accept = world.servers.accept
+    confirm = world.servers.confirm
 
-    async def accept_one(username: str, password: Any, service: str) -> None:
-        if username == "web.stuck":
-            world.servers.busy = True
-        try:
-            await accept(username, password, service)
-        finally:
-            world.servers.busy = False
+    async def confirm_one(token_uid: str, password_id: str, record_version: str, registry: str) -> None:
+        world.servers.busy = registry == "other"
+        await confirm(token_uid, password_id, record_version, registry)
 
-    monkeypatch.setattr(world.servers, "accept", accept_one)
+    monkeypatch.setattr(world.servers, "confirm", confirm_one)
     world.token(**SPEC | {"pullSecret": {}})
     await world.work(KEY._replace(name="stuck"), rounds=2)
     await world.work()

@@ -88,7 +88,7 @@ async def test_order_of_the_first_writes(world: World) -> None:
             ("apply", "secrets"),
         ]
         assert places.index(("apply", "secrets", namespace)) < places.index(("replace", "secrets", "credentials"))
-    assert [id_ for _, id_ in world.servers.logins] == [world.slot(uid, "password1").id]
+    assert [id_ for _, id_ in world.servers.asked] == [world.slot(uid, "password1").id]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What stands in a pull secret works, wherever the operator is cut off (promise 1)."""
 
+from dataclasses import replace
+
 import pytest
 
+from pullpass.credentials import hashing
 from pullpass.kube.client import Refused
 from pullpass.kube.resources import SECRETS
 from tests.unit.controller.reconcile.cut_off import Effect, at_every_call, in_every_way
@@ -66,8 +69,50 @@ async def test_token_servers_that_accept_nothing_at_all_are_told_and_left_alone_
     assert (busy.due, busy.retry is not None) == (None, True)
     assert world.condition() == ("Unknown", "WaitingForTokenServer")
     (ready,) = [c for c in world.status()["conditions"] if c["type"] == "Ready"]
-    assert "no signing key" in ready["message"]
+    assert "cannot be asked" in ready["message"]
     assert world.passwords() == {}
+
+
+def damage(world: World, uid: str) -> None:
+    """Puts the hash of another password into every slot of a record."""
+    record = world.record_of(uid)
+    for name, slot in record.slots.items():
+        record = record.with_slot(name, replace(slot, hash=hashing.hash_password("another", 4)))
+    world.api.put(SECRETS, record.to_secret("credentials"))
+
+
+async def test_a_new_password_whose_hash_is_not_its_own_is_never_published(world: World) -> None:
+    """Token servers, which are told no password, would confirm it."""
+    uid = world.token(**EVERYWHERE)
+    world.servers.refusing = True
+    await world.work(rounds=1)
+    bad = world.slot(uid, "password1").id
+    damage(world, uid)
+    world.servers.refusing = False
+    refused = await world.work(rounds=1)
+    assert refused.retry is not None
+    assert f"the hash of password {bad} in the credential record is not that of the password" in refused.retry
+    assert world.passwords() == {}
+    await world.work()
+    assert world.slot(uid, "password1").id != bad
+    assert world.lets_in(uid, world.passwords()[OWN])
+    assert bad not in [id_ for _, id_ in world.servers.asked][1:]
+
+
+async def test_a_published_password_whose_hash_is_not_its_own_is_left_to_people(world: World) -> None:
+    """Its end may be that of all access, so it is not replaced by itself; it is looked at before it goes to further
+    hosts."""
+    world.scope_map(name="elsewhere", registry="other")
+    uid = world.token(**EVERYWHERE)
+    await world.work()
+    before, slot = world.pull_secrets(), world.slot(uid, "password1")
+    world.dead |= set(world.passwords().values())
+    damage(world, uid)
+    world.token(**EVERYWHERE, scopeMapRef={"name": "elsewhere"})
+    outcome = await world.work(rounds=2)
+    assert outcome.retry is not None
+    assert "pullpass.dev/regenerate-requested-at" in outcome.retry
+    assert (world.pull_secrets(), world.slot(uid, "password1").id) == (before, slot.id)
 
 
 async def test_a_password_that_ends_before_it_is_accepted_gives_way_to_another(world: World) -> None:
