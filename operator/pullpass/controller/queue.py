@@ -41,7 +41,8 @@ MAX_RUNNING = 64
 MAX_OF_KIND = 40
 MAX_OF_NAMESPACE = 4
 MAX_RETRIES = 16
-"""Passes under way at once of one kind, in one namespace, and of keys that failed before."""
+"""Passes under way at once of one kind, of one kind in one namespace (a token's pass writes nothing in its namespace,
+and must not wait for places that hang there), and of keys that failed before."""
 CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
@@ -122,11 +123,11 @@ class _Lanes:
     def discard(self, key: Key) -> None:
         self._lanes[key.kind].discard(key)
 
-    def pop(self, full: Callable[[Kind], bool], full_namespace: Callable[[str], bool]) -> Key | None:
+    def pop(self, full: Callable[[Kind], bool], full_namespace: Callable[[tuple[Kind, str]], bool]) -> Key | None:
         for kind, lane in list(self._lanes.items()):
             if full(kind):
                 continue
-            key = lane.pop(full_namespace)
+            key = lane.pop(lambda namespace: full_namespace((kind, namespace)))  # noqa: B023
             if key is not None:
                 self._lanes[kind] = self._lanes.pop(kind)
                 return key
@@ -272,14 +273,14 @@ class WorkQueue:
             return None
         clock = self._monotonic()
         kinds = Counter(key.kind for key in self._running)
-        namespaces = Counter(key.namespace for key in self._running if key.namespace)
+        of_namespace = Counter((key.kind, key.namespace) for key in self._running if key.namespace)
 
         def full(kind: Kind) -> bool:
             return kinds[kind] >= MAX_OF_KIND
 
         if self._next_retry <= clock and self._retries:
-            retried = [key.namespace for key, under_way in self._running.items() if under_way.retry]
-            in_retry = set(retried) - {""}
+            retried = [(key.kind, key.namespace) for key, under_way in self._running.items() if under_way.retry]
+            in_retry = {(kind, namespace) for kind, namespace in retried if namespace}
             key = self._retries.pop(full, in_retry.__contains__) if len(retried) < MAX_RETRIES else None
             if key is not None:
                 self._next_retry = max(self._next_retry, clock - 1) + 1 / RETRIES_PER_SECOND
@@ -289,7 +290,7 @@ class WorkQueue:
             return None
         self._turn = (self._turn + 1) % SHARE
         for lanes in (self._others, self._urgent) if self._turn == 0 else (self._urgent, self._others):
-            key = lanes.pop(full, lambda namespace: namespaces[namespace] >= MAX_OF_NAMESPACE)
+            key = lanes.pop(full, lambda of: of_namespace[of] >= MAX_OF_NAMESPACE)
             if key is not None:
                 self._running[key] = _Pass(clock, urgent=lanes is self._urgent, retry=False)
                 return key

@@ -457,6 +457,31 @@ async def test_a_namespace_where_everything_hangs_leaves_turns_for_the_others(cl
     assert await begun(queue) == [place("web")]
 
 
+async def test_places_that_hang_leave_turns_for_the_tokens_of_their_namespace(clocks: Clocks) -> None:
+    """A token's pass does not touch its namespace, and its other places depend on it."""
+    queue = clocks.queue()
+    for number in range(100):
+        queue.add(place("web", f"uid-{number}"))
+    for _ in range(10):
+        await begun(queue)
+        clocks.forward(SLOW_SECONDS)
+    queue.add(A)
+    assert await begun(queue) == [A]
+
+
+async def test_a_place_that_hangs_again_leaves_a_retry_for_the_tokens_of_its_namespace(clocks: Clocks) -> None:
+    queue = clocks.queue()
+    for failing in (place("web"), A):
+        queue.add(failing)
+        assert await begun(queue) == [failing]
+    queue.failed(place("web"))
+    clocks.forward(LAST_BACKOFF)
+    assert await begun(queue) == [place("web")]
+    queue.failed(A)
+    clocks.forward(LAST_BACKOFF)
+    assert await begun(queue) == [A]
+
+
 async def test_passes_of_one_kind_that_hang_leave_turns_for_the_others(clocks: Clocks) -> None:
     """Where the credentials namespace hangs, all tokens do, and their places go on."""
     queue = clocks.queue()
