@@ -1,12 +1,16 @@
 """As many connections as there are file descriptors for; all else is in tests/contract/wearing."""
 
+import inspect
+import re
 import resource
 import ssl
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from pullpass.tokenserver.http import connections as module
 from pullpass.tokenserver.http.certificate import ServedCertificate
 from pullpass.tokenserver.http.connections import DESCRIPTORS_BESIDE, Connections
 from tests.certificates import Mount
@@ -48,3 +52,30 @@ async def test_what_cannot_be_made_does_not_count(tmp_path: Path, monkeypatch: p
     with pytest.raises(MemoryError):
         connections.accept(web.Server(nothing))
     assert (len(connections), connections.held) == (0, 0)
+
+
+PRIVATE = (
+    "_current_request",
+    "_force_close",
+    "_loop",
+    "_messages",
+    "_paused",
+    "_request_count",
+    "_task_handler",
+    "_waiter",
+)
+"""What `Connection` uses of aiohttp's request handler without its being promised."""
+
+
+def test_aiohttp_has_the_private_names_that_connections_use() -> None:
+    """pyproject.toml keeps aiohttp below the next minor version for them. If this fails after an upgrade, read
+    connections.py beside aiohttp's web_protocol.py before anything else."""
+    there = {name for class_ in web.RequestHandler.__mro__ for name in getattr(class_, "__slots__", ())}
+    assert set(PRIVATE) <= there, f"aiohttp {aiohttp.__version__} lacks {sorted(set(PRIVATE) - there)}"
+
+
+def test_no_further_private_name_of_aiohttp_is_used() -> None:
+    """A new one has to be added to the list above."""
+    used = set(re.findall(r"self\.(_[a-z][a-z_]*)", inspect.getsource(module.Connection)))
+    own = {name for name in vars(module.Connection) if name.startswith("_")}
+    assert used - own == set(PRIVATE)
