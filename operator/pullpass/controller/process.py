@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -244,19 +243,10 @@ async def _worker(queue: WorkQueue, work_on: Callable[[Key], Awaitable[None]]) -
                 delay,
                 error,
             )
-        except Exception as error:
-            # A defect in one token's way must not stop the others. The text of an unknown error is not logged:
-            # it could quote what it stumbled over.
+        except Exception:
+            # A defect in one token's way must not stop the others.
             outcome, delay = "defect", queue.failed(key)
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            log.error(
-                "%s comes again in %.1f s: defect %s at %s:%s",
-                key,
-                delay,
-                type(error).__name__,
-                where.filename,
-                where.lineno,
-            )
+            log.exception("%s comes again in %.1f s: a defect", key, delay)
         else:
             outcome = "done"
             queue.done(key)
