@@ -29,7 +29,7 @@ from pullpass.signing.certificates import new_ca, new_leaf
 from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.connections import Connections, Site
-from pullpass.tokenserver.process import age_of, reflectors
+from pullpass.tokenserver.process import age_of, reflectors, spare_mirror
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import ONE
 
@@ -122,6 +122,7 @@ async def serve(trusted: list[str]) -> None:
     empty = web.Application()
     empty.router.add_get("/token", _empty)
     port, empty_port = [await listen(app, server.connections) for app in (server.application(), empty)]
+    spare_mirror()
     print(json.dumps({"port": port, "empty_port": empty_port, "password": text}), flush=True)
     await asyncio.Event().wait()
 
