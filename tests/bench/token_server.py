@@ -30,7 +30,7 @@ from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.connections import Connections, Site
 from pullpass.tokenserver.management import Management
-from pullpass.tokenserver.process import age_of, reflectors
+from pullpass.tokenserver.process import age_of, reflectors, spare_mirror
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import ONE
 
@@ -123,6 +123,7 @@ async def serve(trusted: list[str]) -> None:
     empty = web.Application()
     empty.router.add_get("/token", _empty)
     port, empty_port = [await listen(app, server.connections) for app in (server.application(), empty)]
+    spare_mirror()
     management = Management(server, mirror)
     ports = {
         "port": port,

@@ -297,10 +297,10 @@ def test_after_any_events_good_objects_work_again(
 ) -> None:
     world = World()
     for type_, (kind, obj) in events:
-        grounds, rights = world.mirror.grounds("web.reader", "default"), decide(world)
+        inputs, rights = world.mirror.decision_inputs("web.reader", "default"), decide(world)
         getattr(world.mirror, f"on_{kind}")(type_, copy.deepcopy(obj))
         assert world.mirror._by_uid == {token.uid: token for token in world.mirror.tokens.values()}
-        if all(map(is_, grounds, world.mirror.grounds("web.reader", "default"))):
+        if all(map(is_, inputs, world.mirror.decision_inputs("web.reader", "default"))):
             assert decide(world) is rights
     world.mirror.on_namespace("MODIFIED", NAMESPACE)
     world.mirror.on_scope_map("MODIFIED", SCOPE_MAP)

@@ -14,7 +14,7 @@ from tests.fuzz.inputs import NAMES, ODD_NAMES, RIGHT_SCOPES, SCOPE_VALUES
 
 FUZZ = settings.get_profile("fuzz")
 LOWER = set(string.ascii_lowercase + string.digits)
-LETTERS = set(string.ascii_lowercase + "_")
+ACTION = set(string.ascii_letters + string.digits + "._-")
 
 WORDS = st.frozensets(st.sampled_from(ORDER))
 RIGHTS = st.builds(
@@ -79,7 +79,7 @@ def test_what_is_read_lies_within_bounds(values: list[str]) -> None:
         assert set(scope.type) <= LOWER
         assert len(scope.name) <= scopes.NAME_LENGTH
         assert len(scope.actions) == len(set(scope.actions)) <= scopes.ACTIONS_PER_SCOPE
-        assert all(action == "*" or (action and set(action) <= LETTERS) for action in scope.actions)
+        assert all(action == "*" or (action and set(action) <= ACTION) for action in scope.actions)
         if scope.type == "repository":
             assert not scope.name or is_name(scope.name)
 

@@ -20,7 +20,8 @@ ACTIONS_PER_SCOPE = 16
 REPOSITORY = "repository"
 
 _TYPE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]+\))?")
-_ACTION = re.compile(r"[a-z_]{1,32}|\*")
+_ACTION = re.compile(r"[A-Za-z0-9._-]{1,32}|\*")
+"""Wider than the specification: clients of some registries use words such as `scanner-pull`."""
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(
     rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?:[0-9]{{1,5}}/)?{_COMPONENT}(?:/{_COMPONENT})*",
@@ -47,7 +48,7 @@ class Scope:
 def parse(values: Iterable[str]) -> tuple[Scope, ...]:
     """Reads all `scope` values of one request, merged by type and name. Raises ScopeError.
 
-    A type that nothing is known of is no error: its scope stays in the result and is granted nothing.
+    A type or an action that nothing is known of is no error: it stays in the result and is granted nothing.
     """
     merged: dict[tuple[str, str], dict[str, None]] = {}
     pieces = 0

@@ -6,7 +6,6 @@ Whatever goes wrong in a pass brings its key again, and stops nothing else.
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import NoReturn
@@ -91,12 +90,9 @@ async def _pass(queue: WorkQueue, key: Key, work_on: Pass) -> None:
         outcome, delay = "failed", queue.failed(key, getattr(error, "retry_after", 0))
         level = logging.INFO if isinstance(error, Conflict) else logging.WARNING
         log.log(level, "%s comes again in %.1f s: %s", key, delay, error)
-    except Exception as error:
-        # The text of an unknown error is not logged: it could quote what it stumbled over.
+    except Exception:
         outcome, delay = "defect", queue.failed(key)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        kind = type(error).__name__
-        log.error("%s comes again in %.1f s: defect %s at %s:%s", key, delay, kind, where.filename, where.lineno)
+        log.exception("%s comes again in %.1f s: a defect", key, delay)
     else:
         queue.set_due(key, found.due)
         for follower in found.follow:

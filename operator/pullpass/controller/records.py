@@ -44,8 +44,8 @@ class Records:
                 self._wake(key)
 
     async def confirm_unchanged(self, facts: Facts) -> str:
-        """Reads the record again, and returns its resourceVersion. Raises Conflict where it is not that of the facts, or
-        a KubeError."""
+        """Reads the record again, and returns its resourceVersion. Raises Conflict where it is not that of the facts,
+        or a KubeError."""
         await self._refresh(facts.token.uid)
         self._assert_unchanged(facts)
         stored = self._cache.records.get(facts.token.uid)

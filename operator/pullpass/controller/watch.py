@@ -86,6 +86,8 @@ def make_kopf_settings() -> kopf.OperatorSettings:
     kopf_settings.watching.label_selectors["", "v1", "secrets"] = names.MANAGED_SELECTOR
     # At debug level Kopf logs whole objects, Secrets among them.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # Kopf answers the probes of /healthz, and each would be a line.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     return kopf_settings
 
 

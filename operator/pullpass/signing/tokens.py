@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
-from jwt.algorithms import ECAlgorithm
 
 from pullpass.signing.certificates import CertificateError, load_pair
 from pullpass.signing.jwks import encode, thumbprint
@@ -21,6 +22,7 @@ SKEW = timedelta(seconds=10)
 """How far `nbf` and `iat` lie in the past: some registries grant them no leeway."""
 
 
+_ES256 = ec.ECDSA(hashes.SHA256())
 _json = json.JSONEncoder(separators=(",", ":")).encode
 """As json.dumps does it, which makes an encoder for each call."""
 
@@ -37,7 +39,6 @@ class Signer:
         if not isinstance(pair.key, ec.EllipticCurvePrivateKey) or not isinstance(pair.key.curve, ec.SECP256R1):
             raise CertificateError("the key is not EC P-256, as ES256 needs it")
         self._key = pair.key
-        self._algorithm = ECAlgorithm(ECAlgorithm.SHA256)
         # A root need not be sent: a registry trusts it because it holds it, or not at all.
         sent = [pair.certificate, *(c for c in pair.chain if c.issuer != c.subject)]
         self.not_after: datetime = min(certificate.not_valid_after_utc for certificate in sent)
@@ -50,7 +51,8 @@ class Signer:
     def sign(self, claims: Mapping[str, Any]) -> str:
         """Returns the claims as a compact JWS."""
         content = self._header + _segment(claims)
-        return f"{content}.{encode(self._algorithm.sign(content.encode(), self._key))}"
+        r, s = decode_dss_signature(self._key.sign(content.encode(), _ES256))
+        return f"{content}.{encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
 
 def new_token_id() -> str:

@@ -40,10 +40,12 @@ _USER = re.compile(r"[a-z0-9-]{1,63}\.[a-z0-9.-]{1,253}")
 """What a user name of ours looks like. Anything else is not written: people type passwords into the wrong field."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Granted:
     """What there is to say of an access token that was issued, whoever it goes to."""
 
+    decision: str
+    """`granted`: all that was asked for, `reduced`: a part of it, `denied`: none of it. Also the metric's label."""
     registry: Registry
     user: str
     asked: tuple[Scope, ...]
@@ -54,9 +56,16 @@ class Granted:
     token_id: str
 
 
+class Entry(dict[str, Any]):
+    """The fields of a line. In the JSON form of the log they stand beside time and level; as text they are JSON."""
+
+    def __str__(self) -> str:
+        return json.dumps(self)
+
+
 @dataclass(slots=True)
 class _Line:
-    text: str
+    entry: Entry
     again: int = 0
     """How many decisions it stands for beside the first."""
 
@@ -74,7 +83,7 @@ class Audit:
         """Refusals since start that have no line of their own."""
 
     def granted(self, granted: Granted, remote: str, client: str) -> None:
-        """An access token was given to a client."""
+        """Logs that an access token was given to a client."""
         client = client[:CLIENT_LENGTH]
         key = (granted.token_id, remote, client)
         line = self._granted.get(key)
@@ -83,17 +92,16 @@ class Audit:
             return
         if not log.isEnabledFor(logging.INFO):
             return
-        self._put_together()
+        self._flush_later()
         if len(self._granted) >= GRANTED:
             self._flush_granted()
-        content = self._line("granted", granted.registry, granted.user, remote, client)
-        content |= {
-            "asked": _scopes(granted.asked, GRANTED_SCOPES_LENGTH),
-            "granted": _cut(granted.granted, GRANTED_SCOPES_LENGTH),
-        }
-        content |= {"password": granted.password, "jti": granted.token_id}
-        line = self._granted[key] = _Line(json.dumps(content))
-        log.info(line.text)
+        entry = _entry(granted.decision, granted.registry, granted.user, remote, client)
+        entry["asked"] = _scopes(granted.asked, GRANTED_SCOPES_LENGTH)
+        entry["granted"] = _cut(granted.granted, GRANTED_SCOPES_LENGTH)
+        entry["password"] = granted.password
+        entry["jti"] = granted.token_id
+        self._granted[key] = _Line(entry)
+        _write(entry)
 
     def refused(
         self,
@@ -105,10 +113,11 @@ class Audit:
         error: TokenRequestError,
         password: str | None,
     ) -> None:
-        """No access token was issued. The registry is None where the request does not say which, or cannot be read."""
+        """Logs that no access token was issued. The registry is None where the request does not say which, or cannot be
+        read."""
         if not log.isEnabledFor(logging.INFO):
             return
-        self._put_together()
+        self._flush_later()
         if self._written >= REFUSALS or self._refused[remote] >= REFUSALS_OF_SENDER:
             self.left_out += 1
             known = remote in self._left_out or len(self._left_out) < REFUSALS
@@ -117,40 +126,25 @@ class Audit:
         self._written += 1
         self._refused[remote] += 1
         shown = user if user is not None and _USER.fullmatch(user) else None
-        line = self._line("refused", registry, shown, remote, client[:CLIENT_LENGTH])
-        line |= {"asked": _scopes(asked, REFUSED_SCOPES_LENGTH)}
-        reason = error.reason if isinstance(error, UnauthenticatedError) else str(error)
-        log.info(json.dumps(line | {"password": password, "outcome": error.outcome, "reason": reason}))
+        entry = _entry("refused", registry, shown, remote, client[:CLIENT_LENGTH])
+        entry["asked"] = _scopes(asked, REFUSED_SCOPES_LENGTH)
+        entry["password"] = password
+        entry["outcome"] = error.outcome
+        entry["reason"] = error.reason if isinstance(error, UnauthenticatedError) else str(error)
+        _write(entry)
 
-    def _line(
-        self,
-        decision: str,
-        registry: Registry | None,
-        user: str | None,
-        remote: str,
-        client: str,
-    ) -> dict[str, Any]:
-        return {
-            "decision": decision,
-            "user": user,
-            "remote": remote,
-            "client": client,
-            "registry": registry.name if registry is not None else None,
-            "service": registry.service if registry is not None else None,
-        }
-
-    def _put_together(self) -> None:
+    def _flush_later(self) -> None:
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Writes what was put together."""
+        """Writes the lines that stand for several decisions."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
         self._flush_granted()
         for remote, times in self._left_out.items():
-            log.info(json.dumps({"decision": "refused", "remote": remote, "not_shown": times}))
+            _write(Entry(decision="refused", remote=remote, not_shown=times))
         self._left_out.clear()
         self._refused.clear()
         self._written = 0
@@ -158,8 +152,25 @@ class Audit:
     def _flush_granted(self) -> None:
         for line in self._granted.values():
             if line.again:
-                log.info('%s, "repeated": %d}', line.text.removesuffix("}"), line.again)
+                _write(Entry(line.entry, repeated=line.again))
         self._granted.clear()
+
+
+def _write(entry: Entry) -> None:
+    # As log.info does it, but for looking up the line of code that called.
+    if log.isEnabledFor(logging.INFO):
+        log.handle(logging.LogRecord(log.name, logging.INFO, "", 0, entry, None, None))
+
+
+def _entry(decision: str, registry: Registry | None, user: str | None, remote: str, client: str) -> Entry:
+    entry = Entry()
+    entry["decision"] = decision
+    entry["user"] = user
+    entry["remote"] = remote
+    entry["client"] = client
+    entry["registry"] = registry.name if registry is not None else None
+    entry["service"] = registry.service if registry is not None else None
+    return entry
 
 
 def _scopes(scopes: Iterable[Scope], most: int) -> str:

@@ -1,4 +1,4 @@
-"""Who is it: finds the token of a user name and checks the password, with at most one bcrypt check for each.
+"""Authenticates a request: finds the token of a user name and checks the password, with at most one bcrypt check.
 
 What a check found is remembered under a MAC of user name and password (BLAKE2b with a key of this process), bound
 to the version of the credential record: a new record, or another token under the name, and it counts no
@@ -25,27 +25,27 @@ REMEMBERED_GOOD = 65_536
 """Verified passwords kept; two for each of 20,000 tokens fit."""
 REMEMBERED_BAD = 16_384
 
-Version = tuple[str, str]
-"""UID of the token and version of its record; empty where there is none."""
-_MALFORMED: Version = ("", "malformed")
+Version = tuple[str, str, str]
+"""UID of the token and version of its record, both empty where there is none, and the password's id."""
+_MALFORMED: Version = ("", "malformed", "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
-    """A token whose password was right; whether it still opens anything is not said."""
+    """A token whose password was right. Whether it still opens anything is for authorization.py to decide."""
 
     token: Token
     slot: PasswordSlot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Candidate:
     token: Token | None
     slot: PasswordSlot | None
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Login:
     key: bytes
     """Stands for user name and password."""
@@ -62,10 +62,14 @@ class _Memory:
         self._versions: OrderedDict[bytes, Version] = OrderedDict()
 
     def holds(self, key: bytes, version: Version) -> bool:
-        if self._versions.get(key) != version:
-            return False
-        self._versions.move_to_end(key)
-        return True
+        return self.version(key) == version
+
+    def version(self, key: bytes) -> Version | None:
+        """The version under a key, None where there is none."""
+        version = self._versions.get(key)
+        if version is not None:
+            self._versions.move_to_end(key)
+        return version
 
     def keep(self, key: bytes, version: Version) -> None:
         self._versions[key] = version
@@ -109,8 +113,11 @@ class Authenticator:
 
         Raises UnauthenticatedError, with the reason for the audit line, LimitedError and BusyError.
         """
-        parsed = password.parse(text)
         key = blake2b(f"{username}\0{text}".encode(errors="replace"), key=self._key, digest_size=32).digest()
+        identity = self._verified(username, key)
+        if identity is not None:
+            return identity
+        parsed = password.parse(text)
         if parsed is None:
             if not self._bad.holds(key, _MALFORMED):
                 self._spend(sender, username)
@@ -134,13 +141,28 @@ class Authenticator:
             raise UnauthenticatedError("wrong password")
         return Identity(token, slot)
 
+    def _verified(self, username: str, key: bytes) -> Identity | None:
+        """The identity, if this password was verified before and its record is the same: it need not be read again."""
+        verified = self._good.version(key)
+        if verified is None:
+            return None
+        token = self._mirror.token(username)
+        credential = self._mirror.credential(token.uid) if token is not None else None
+        if token is None or credential is None or (token.uid, credential.version) != verified[:2]:
+            return None
+        slot = credential.slot(verified[2])
+        if slot is None:
+            return None
+        self.hits += 1
+        return Identity(token, slot)
+
     def _find(self, username: str, password_id: str) -> _Candidate:
         token = self._mirror.token(username)
         credential = self._mirror.credential(token.uid) if token is not None else None
         return _Candidate(
             token,
             credential.slot(password_id) if credential is not None else None,
-            (token.uid if token is not None else "", credential.version if credential is not None else ""),
+            (token.uid if token is not None else "", credential.version if credential is not None else "", password_id),
         )
 
     def _remembered(self, login: _Login, candidate: _Candidate) -> bool | None:

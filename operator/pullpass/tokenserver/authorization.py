@@ -1,4 +1,4 @@
-"""What may it do now: a genuine password opens only what the cluster's state and the clock still allow."""
+"""Authorizes an authenticated request: a genuine password opens only what the cluster and the clock still allow."""
 
 from datetime import datetime
 
@@ -10,8 +10,8 @@ from pullpass.tokenserver.errors import UnauthenticatedError
 
 
 def authorize(mirror: AccessCache, identity: Identity, registry: str, now: datetime) -> Rights:
-    """The rights of a token at this moment, at the registry of that name. Raises UnauthenticatedError, with the reason,
-    for one that is dead, or for another registry."""
+    """Returns the rights of a token at this moment, at the registry of that name. Raises UnauthenticatedError,
+    with the reason, for one that is dead, or for another registry."""
     token, slot = identity.token, identity.slot
     if slot.ends_at is not None and now >= slot.ends_at:
         raise UnauthenticatedError("password has ended")

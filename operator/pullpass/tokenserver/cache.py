@@ -73,7 +73,7 @@ class Credential:
 
 
 DecisionInputs = tuple[Token | None, Credential | None, ScopeMap | None, Mapping[str, str] | None, Signer | None]
-"""What a decision about one user at one registry rests on, apart from the request and the clock."""
+"""What a decision about one user at one registry depends on, apart from the request and the clock."""
 
 
 class AccessCache:
@@ -96,7 +96,7 @@ class AccessCache:
         self._allowed: dict[str, AllowedNamespaces] = {}
 
     def token(self, username: str) -> Token | None:
-        """The RegistryToken of that user name."""
+        """Returns the RegistryToken of that user name."""
         return self.tokens.get(username)
 
     def token_of_uid(self, uid: str) -> Token | None:
@@ -104,13 +104,13 @@ class AccessCache:
         return self._by_uid.get(uid)
 
     def credential(self, token_uid: str) -> Credential | None:
-        """The passwords of the token of that UID; a token made anew under the same name has another."""
+        """Returns the passwords of the token of that UID; a token made anew under the same name has another."""
         return self.credentials.get(names.record_name(token_uid))
 
-    def grounds(self, username: str, registry: str) -> DecisionInputs:
-        """What a decision about that user at that registry rests on. No object here is ever changed: an event puts
-        another one in its place. So as long as these are the same objects, nothing was written that the decision
-        depends on.
+    def decision_inputs(self, username: str, registry: str) -> DecisionInputs:
+        """Returns what a decision about that user at that registry depends on. No object here is ever changed:
+        an event puts another one in its place. So as long as these are the same objects, nothing was written that the
+        decision depends on.
         """
         token, signer = self.tokens.get(username), self.signers.get(registry)
         if token is None:

@@ -20,7 +20,7 @@ class TokenRequestError(Exception):
     """Label of the metric."""
 
     def body(self, *, oauth: bool) -> bytes:
-        """The error body; `oauth` adds the keys of RFC 6749."""
+        """Returns the error body; `oauth` adds the keys of RFC 6749."""
         message = str(self)
         content: dict[str, Any] = {"errors": [{"code": self.code, "message": message, "detail": None}]}
         if oauth:
@@ -28,7 +28,7 @@ class TokenRequestError(Exception):
         return json.dumps(content, separators=(",", ":")).encode()
 
     def headers(self) -> dict[str, str]:
-        """Headers that belong to this refusal."""
+        """Returns the headers that belong to this refusal."""
         return {}
 
 
@@ -78,12 +78,12 @@ class ExpectationFailed(TokenRequestError):
 
 
 class MethodNotAllowed(TokenRequestError):
-    """405: tokens are had by GET and POST."""
+    """405: a method other than GET and POST."""
 
     status = 405
 
     def headers(self) -> dict[str, str]:
-        """Which methods there are (RFC 9110, 15.5.6)."""
+        """Names the allowed methods (RFC 9110, 15.5.6)."""
         return {"Allow": "GET, POST"}
 
 
@@ -100,7 +100,7 @@ class UnauthenticatedError(TokenRequestError):
         self.reason = reason
 
     def headers(self) -> dict[str, str]:
-        """The challenge (RFC 7617)."""
+        """Challenges for Basic credentials (RFC 7617)."""
         return {"WWW-Authenticate": REALM}
 
 
@@ -118,7 +118,7 @@ class LimitedError(TokenRequestError):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """When to come back, in seconds (RFC 6585, 4)."""
+        """Says when to try again, in seconds (RFC 6585, 4)."""
         return {"Retry-After": str(self.retry_after)}
 
 
@@ -132,7 +132,7 @@ class UnavailableError(TokenRequestError):
     retry_after = 2
 
     def headers(self) -> dict[str, str]:
-        """When to come back."""
+        """Says when to try again, in seconds."""
         return {"Retry-After": str(self.retry_after)}
 
 

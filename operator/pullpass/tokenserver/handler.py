@@ -1,4 +1,4 @@
-"""The token server's HTTP side: parse, authenticate, authorize, issue, in this order and nothing else."""
+"""Handles token requests: parse, authenticate, authorize, issue, in this order and nothing else."""
 
 import asyncio
 import logging
@@ -59,7 +59,7 @@ def _now() -> datetime:
 class TokenServer:
     """Answers token requests from the mirror.
 
-    `age` tells how many seconds ago the API server was last heard, infinity while the mirror is not complete. Limits
+    `age` returns the seconds since the API server last answered, infinity while the mirror is not complete. Limits
     and metrics go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
     """
 
@@ -96,7 +96,7 @@ class TokenServer:
         """Whether it is about to end, and says unready."""
 
     def application(self) -> web.Application:
-        """The aiohttp application."""
+        """Builds the aiohttp application."""
         app = web.Application(client_max_size=BODY_BYTES)
         for path in TOKEN_PATHS:
             app.router.add_route("*", path, self._token, expect_handler=_expect)
@@ -105,7 +105,7 @@ class TokenServer:
         return app
 
     def drain(self) -> None:
-        """Says unready from now on and closes each connection with its next answer; tokens are issued on."""
+        """Reports unready from now on and closes each connection with its next answer; tokens are issued on."""
         self.draining = True
 
     @property
@@ -114,8 +114,8 @@ class TokenServer:
         return self._age() != float("inf")
 
     def why_unready(self) -> str | None:
-        """Why no token can be issued at this moment, None when one can, be it for one registry only: trouble with the
-        key of one must not stop pulls from the others."""
+        """Returns why no token can be issued at this moment, None when one can, be it for one registry only: trouble
+        with the key of one must not stop pulls from the others."""
         age = self._age()
         if age == float("inf"):
             return "not everything was heard from the API server yet"
@@ -146,7 +146,7 @@ class TokenServer:
                 second = decision.issued.second
             registry = decision.granted.registry
             self.audit.granted(decision.granted, raw.remote, raw.client)
-            outcome, response = decision.outcome, self._answer(http, decision.issued, second)
+            outcome, response = decision.granted.decision, self._answer(http, decision.issued, second)
         except TokenRequestError as error:
             self._note(http, registry, asked, error)
             outcome, response = error.outcome, refusal(error, oauth=oauth)
@@ -188,7 +188,7 @@ class TokenServer:
         identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
         # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
         now, signer = self._clock(), self._signer(registry)
-        grounds = self._mirror.grounds(asked.username, registry.name)
+        inputs = self._mirror.decision_inputs(asked.username, registry.name)
         rights = authorize(self._mirror, identity, registry.name, now)
         access = grant(asked.scopes, rights)
         issued = self._issuers[registry.name].issue(
@@ -199,8 +199,16 @@ class TokenServer:
             ends_at=credential_end(identity.slot.ends_at, identity.token.expires_at),
             oauth=raw.method == "POST",
         )
-        granted = Granted(registry, asked.username, asked.scopes, scope_text(access), identity.slot.id, issued.token_id)
-        return Decision(grounds, issued, granted, "granted" if _in_full(asked.scopes, access) else "reduced")
+        granted = Granted(
+            _extent(asked.scopes, access),
+            registry,
+            asked.username,
+            asked.scopes,
+            scope_text(access),
+            identity.slot.id,
+            issued.token_id,
+        )
+        return Decision(inputs, issued, granted)
 
     def _signer(self, registry: Registry) -> Signer:
         signer = self._mirror.signers.get(registry.name)
@@ -275,11 +283,11 @@ async def _body(http: web.Request) -> bytes:
         raise InvalidRequestError("the body broke off or cannot be read") from None
 
 
-def _in_full(asked: tuple[Scope, ...], access: list[Access]) -> bool:
-    """Whether everything asked for was granted; `*` counts as granted where anything was."""
+def _extent(asked: tuple[Scope, ...], access: list[Access]) -> str:
+    """Tells how much of what was asked for is granted; `*` counts as granted where anything is."""
     held = {(entry["type"], entry["name"]): entry["actions"] for entry in access}
-    return all(
-        bool(actions) if ANY in scope.actions else set(scope.actions) <= set(actions)
-        for scope in asked
-        for actions in [held.get((scope.type, scope.name), [])]
-    )
+    for scope in asked:
+        actions = held.get((scope.type, scope.name), [])
+        if not (actions if ANY in scope.actions else set(scope.actions).issubset(actions)):
+            return "reduced" if access else "denied"
+    return "granted"

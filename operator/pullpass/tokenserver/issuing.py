@@ -4,14 +4,13 @@ OAuth2 page)."""
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import formatdate
 
 from pullpass.access.grants import Access, scope_text
 from pullpass.api.registries import Registry
 from pullpass.api.times import format_time
 from pullpass.signing.tokens import Signer, access_claims, new_token_id
 from pullpass.tokenserver.errors import UnavailableError
-from pullpass.tokenserver.http.answers import written
+from pullpass.tokenserver.http.answers import rendered
 
 
 @dataclass(slots=True)
@@ -26,20 +25,24 @@ class Issued:
     _opening: bytes = field(repr=False)
     """The answer up to the value of `expires_in`."""
     _answer: tuple[int, bytes] = field(default=(-1, b""), repr=False)
-    """The last second that it was asked for, and the answer then: many ask in the same one."""
+    """The last second that it was rendered for, and the answer then: many ask in the same one."""
+
+    @property
+    def length(self) -> int:
+        """About as many bytes as the body has."""
+        return len(self._opening)
 
     def body(self, second: int) -> bytes:
-        """The answer in that second. `expires_in` is what is left of the token by then: some clients count it from
-        `issued_at`, as the registry token specification says, others from the answer, as RFC 6749 says, and none may
-        come to a later end than the token's.
+        """Renders the answer in that second. `expires_in` is what is left of the token by then: some clients count it
+        from `issued_at`, as the registry token specification says, others from the answer, as RFC 6749 says, and none
+        may come to a later end than the token's.
         """
         return b"%b%d}" % (self._opening, max(self.ends - second, 1))
 
     def answer(self, second: int) -> bytes:
-        """The same with its headers, as it goes over the wire."""
+        """Renders it with its headers, as it goes over the wire."""
         if self._answer[0] != second:
-            date = {"Date": formatdate(second, usegmt=True)}
-            self._answer = second, written(200, "OK", date, self.body(second))
+            self._answer = second, rendered(second, self.body(second))
         return self._answer[1]
 
 
@@ -88,5 +91,5 @@ class Issuer:
 
 
 def credential_end(*ends: datetime | None) -> datetime | None:
-    """The earliest of some ends, None where there is none."""
+    """Returns the earliest of some ends, None where there is none."""
     return min((end.astimezone(UTC) for end in ends if end is not None), default=None)

@@ -22,8 +22,8 @@ from pullpass.tokenserver.limits import Limits
 from pullpass.tokenserver.reuse import Reuse
 
 PREFIX = "pullpass_token_server_"
-OUTCOMES = ("granted", "reduced", "unauthorized", "limited", "invalid", "unavailable", "busy", "error")
-"""`reduced`: a token was issued with less than was asked for, or nothing."""
+OUTCOMES = ("granted", "reduced", "denied", "unauthorized", "limited", "invalid", "unavailable", "busy", "error")
+"""With the first three an access token was issued: with all that was asked for, a part of it, or nothing of it."""
 NO_REGISTRY = "-"
 """In place of a registry's name: the request does not say which, or cannot be read."""
 KEPT_SECONDS = 1.0

@@ -31,7 +31,7 @@ CREDENTIAL_LENGTH = 1024
 """Characters of a user name or password; ours are far below."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenRequest:
     """Who asks, for what. `username` is None where no credentials came; the password is left out of the
     repr."""
@@ -58,11 +58,11 @@ class RawRequest:
     """What the client calls itself (User-Agent)."""
 
     def parts(self) -> tuple[str, ...]:
-        """All that decides about the answer, as text: everything but who sent it and with which program."""
+        """Returns all that decides about the answer, as text: everything but who sent it and with which program."""
         return (self.method, self.query, self.body.decode("latin-1"), self.content_type, *self.authorization)
 
     def fields(self) -> Fields:
-        """The parameters of a GET, or those of a POST's form. Raises InvalidRequestError."""
+        """Decodes the parameters of a GET, or those of a POST's form. Raises InvalidRequestError."""
         if self.method != "POST":
             return _fields(self.query)
         if self.content_type and self.content_type.partition(";")[0].strip().lower() != FORM:
@@ -84,7 +84,7 @@ class RawRequest:
 
 
 def registry_of(fields: Fields, registries: Registries) -> Registry:
-    """The registry whose service is asked for; a client that names none means the default one. Raises
+    """Finds the registry whose service is requested; a client that names none means the default one. Raises
     InvalidRequestError."""
     named: Registry | None = None
     for service in filter(None, fields.get("service", ())):

@@ -3,10 +3,10 @@
 Clients ask in bursts: one node once for each layer of an image, and all nodes of a cluster for the same image at the
 same time. The signature is what an answer costs most, and the next one would differ in little but its id.
 
-What a request is granted depends on the request, on some cached objects (see `AccessCache.grounds`) and on the clock.
-So a token is given again only to a request that is the same in every byte that counts, its credentials among them;
-only while all of those objects are the very same, as each write makes another one; and only as long as clients may
-take for granted that a token lives. It then ends earlier than a new one would. So after a kill there is no token
+What a request is granted depends on the request, on some cached objects (see `AccessCache.decision_inputs`) and on the
+clock. So a token is given again only to a request that is the same in every byte that counts, its credentials among
+them; only while all of those objects are the very same, as each write makes another one; and only as long as clients
+may take for granted that a token lives. It then ends earlier than a new one would. So after a kill there is no token
 that there would not be without this, and what is written about others ends no reuse.
 """
 
@@ -24,19 +24,18 @@ SECONDS = 5
 """For how long a token is given again: in the second of its issue and in those that follow."""
 MIN_REMAINING_SECONDS = 60
 """Seconds that a token which is given again has left: clients that read no `expires_in` take it to be 60."""
-BYTES = 32 * 1024 * 1024
-"""Of decisions that are kept: some 4,000 ordinary ones, or 400 with as many and as long scopes as there may be."""
+BYTES = 4 * 1024 * 1024
+"""Of decisions that are kept: some 500 ordinary ones, or 50 with as many and as long scopes as there may be. More would
+make all else slower, as every new one then comes to memory that is in no cache of the processor."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
-    """A granted request: what the decision rests on, what came of it, and what the audit log says of it."""
+    """A granted request: what the decision depends on, what came of it, and what the audit log says of it."""
 
-    grounds: DecisionInputs
+    inputs: DecisionInputs
     issued: Issued
     granted: Granted
-    outcome: str
-    """The metric's label."""
 
     last: int = field(init=False)
     """The last second in which its token may be given again; before its first one if it may not be."""
@@ -44,10 +43,8 @@ class Decision:
     """Bytes that it holds, about: the answer twice, once with its headers, and what stands in it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "last", min(self.issued.second + SECONDS - 1, self.issued.ends - MIN_REMAINING_SECONDS)
-        )
-        object.__setattr__(self, "size", 3 * len(self.issued.body(self.issued.second)))
+        self.last = min(self.issued.second + SECONDS - 1, self.issued.ends - MIN_REMAINING_SECONDS)
+        self.size = 3 * self.issued.length
 
 
 class Reuse:
@@ -65,19 +62,19 @@ class Reuse:
         return len(self._decisions)
 
     def key(self, parts: tuple[str, ...]) -> bytes:
-        """Stands for a request with its credentials, and tells nothing of them."""
+        """Hashes a request with its credentials, under a key of this process."""
         keyed = self._keyed.copy()
         # As Python writes it, no two requests come to the same text, and every text can be encoded.
         keyed.update(repr(parts).encode())
         return keyed.digest()
 
     def find(self, key: bytes, second: int) -> Decision | None:
-        """The decision about the same request, if it would be the same in this second."""
+        """Finds the decision about the same request, if it would be the same in this second."""
         decision = self._decisions.get(key)
         if decision is None or not decision.issued.second <= second <= decision.last:
             return None
-        now = self._mirror.grounds(decision.granted.user, decision.granted.registry.name)
-        if not all(map(is_, decision.grounds, now)):
+        now = self._mirror.decision_inputs(decision.granted.user, decision.granted.registry.name)
+        if not all(map(is_, decision.inputs, now)):
             return None
         self.count += 1
         return decision

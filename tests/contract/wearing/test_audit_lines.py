@@ -28,7 +28,7 @@ async def test_a_line_says_who_what_from_where_and_why(served: Served, caplog: p
     common = {"user": USER, "remote": "127.0.0.1", "client": "containerd/2.1"}
     common |= {"registry": "default", "service": "registry"}
     assert granted == common | {
-        "decision": "granted",
+        "decision": "reduced",
         "asked": "repository:demo/nginx:pull,push",
         "granted": "repository:demo/nginx:pull",
         "password": "aaaaaa",

@@ -1,5 +1,7 @@
 """Scopes as real clients send them, and that nothing else gets through."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +75,6 @@ def test_what_clients_send(values: list[str], expected: tuple[Scope, ...]) -> No
         "repository:a/*:pull",
         "repository:*:pull",
         "repository:-a:pull",
-        "repository:a:PULL",
         "repository:a:pull;push",
         "repository:a:pull\n",
         "repository:a:**",
@@ -130,6 +131,6 @@ def test_nothing_but_a_scope_error_is_ever_raised(values: list[str]) -> None:
         return
     for scope in result:
         assert scope.type.isalnum()
-        assert all(action == "*" or action.replace("_", "").isalpha() for action in scope.actions)
+        assert all(action == "*" or re.fullmatch("[A-Za-z0-9._-]{1,32}", action) for action in scope.actions)
     assert len({(scope.type, scope.name) for scope in result}) == len(result)
     assert parse([str(scope) for scope in result]) == result

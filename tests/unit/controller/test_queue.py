@@ -475,10 +475,10 @@ async def test_a_place_that_hangs_again_leaves_a_retry_for_the_tokens_of_its_nam
         queue.add(failing)
         assert await begun(queue) == [failing]
     queue.failed(place("web"))
-    clocks.forward(LAST_BACKOFF)
+    clocks.forward(BACKOFF.longest)
     assert await begun(queue) == [place("web")]
     queue.failed(A)
-    clocks.forward(LAST_BACKOFF)
+    clocks.forward(BACKOFF.longest)
     assert await begun(queue) == [A]
 
 

@@ -21,8 +21,8 @@ SECRET = b"the access token"
 def decided(mirror: AccessCache, second: int, life: int = LIFE, opening: bytes = SECRET) -> Decision:
     """What was granted in that second."""
     issued = Issued("id", second, second + life, opening)
-    granted = Granted(DEFAULT, "web.reader", (), "repository:demo/nginx:pull", "aaaaaa", "id")
-    return Decision(mirror.grounds("web.reader", DEFAULT.name), issued, granted, "granted")
+    granted = Granted("granted", DEFAULT, "web.reader", (), "repository:demo/nginx:pull", "aaaaaa", "id")
+    return Decision(mirror.decision_inputs("web.reader", DEFAULT.name), issued, granted)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ reuse.py): to write the headers of one answer takes aiohttp a quarter of the tim
 """
 
 from email.utils import formatdate
+from functools import lru_cache
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -21,7 +22,7 @@ HEADERS = {
 
 
 class PrerenderedResponse(web.StreamResponse):
-    """An answer that is written already; for a client whose connection stays open (see `takes_prerendered`)."""
+    """An answer that is rendered already; for a client whose connection stays open (see `takes_prerendered`)."""
 
     def __init__(self, written: bytes) -> None:
         super().__init__()
@@ -50,27 +51,41 @@ class PrerenderedResponse(web.StreamResponse):
 
 
 def takes_prerendered(request: web.BaseRequest) -> bool:
-    """Whether nothing need be said of the connection: that of HTTP/1.1 stays open unless the client wants otherwise."""
+    """Tells whether nothing need be said of the connection, which stays open in HTTP/1.1 unless the client objects."""
     return bool(request.version == HttpVersion11 and request.keep_alive)
 
 
 def page(text: bytes, content_type: str = "text/plain; charset=utf-8", status: int = 200) -> web.Response:
-    """An answer to a probe or a scraper."""
+    """Answers a probe or a scraper."""
     return web.Response(body=text, status=status, headers=HEADERS | {"Content-Type": content_type})
 
 
 def refusal(error: TokenRequestError, *, oauth: bool = False) -> web.Response:
-    """The answer to what is refused; `oauth` adds what RFC 6749 says."""
+    """Answers what is refused; `oauth` adds what RFC 6749 says."""
     return web.Response(body=error.body(oauth=oauth), status=error.status, headers=HEADERS | error.headers())
 
 
 def written_refusal(error: TokenRequestError) -> bytes:
-    """The same where there is no request that it answers, as the last thing on its connection."""
+    """Renders a refusal where there is no request that it answers, as the last thing on its connection."""
     return written(error.status, error.code, error.headers() | {"Connection": "close"}, error.body(oauth=False))
 
 
+def rendered(second: int, body: bytes) -> bytes:
+    """Renders an answer of HTTP/1.1 with an access token, given in that second."""
+    return b"%b%d\r\n\r\n%b" % (_head(second), len(body), body)
+
+
+@lru_cache(2)
+def _head(second: int) -> bytes:
+    """Renders its status line and headers, up to the value of the last one: the same for all answers of a second."""
+    return _lines(200, "OK", HEADERS | {"Date": formatdate(second, usegmt=True), "Content-Length": ""})
+
+
 def written(status: int, reason: str, headers: dict[str, str], body: bytes) -> bytes:
-    """An answer of HTTP/1.1 with our headers and these; of this moment unless they have another `Date`."""
+    """Renders an answer of HTTP/1.1 of this moment, with our headers and these."""
     whole = HEADERS | {"Content-Length": str(len(body)), "Date": formatdate(usegmt=True)} | headers
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in whole.items())]
-    return "\r\n".join((*lines, "", "")).encode() + body
+    return b"%b\r\n\r\n%b" % (_lines(status, reason, whole), body)
+
+
+def _lines(status: int, reason: str, headers: dict[str, str]) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} {reason}", *map(": ".join, headers.items())]).encode()

@@ -1,6 +1,8 @@
 """As many connections as there are file descriptors for; all else is in tests/contract/wearing."""
 
 import asyncio
+import inspect
+import re
 import resource
 import socket
 import ssl
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
@@ -98,3 +101,30 @@ def test_a_client_is_not_closed_for_time_in_which_the_loop_stood_still(
     served = ServedCertificate(mount.directory)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(test())
+
+
+PRIVATE = (
+    "_current_request",
+    "_force_close",
+    "_loop",
+    "_messages",
+    "_paused",
+    "_request_count",
+    "_task_handler",
+    "_waiter",
+)
+"""What `Connection` uses of aiohttp's request handler without its being promised."""
+
+
+def test_aiohttp_has_the_private_names_that_connections_use() -> None:
+    """pyproject.toml keeps aiohttp below the next minor version for them. If this fails after an upgrade, read
+    connections.py beside aiohttp's web_protocol.py before anything else."""
+    there = {name for class_ in web.RequestHandler.__mro__ for name in getattr(class_, "__slots__", ())}
+    assert set(PRIVATE) <= there, f"aiohttp {aiohttp.__version__} lacks {sorted(set(PRIVATE) - there)}"
+
+
+def test_no_further_private_name_of_aiohttp_is_used() -> None:
+    """A new one has to be added to the list above."""
+    used = set(re.findall(r"self\.(_[a-z][a-z_]*)", inspect.getsource(module.Connection)))
+    own = {name for name in vars(module.Connection) if name.startswith("_")}
+    assert used - own == set(PRIVATE)
