@@ -7,9 +7,9 @@ Meant for the operator's pod, which has the rights and knows where things are:
 import argparse
 import asyncio
 import sys
-from datetime import UTC, datetime
 
 from pullpass.api.registries import Registries, Registry
+from pullpass.api.times import utcnow
 from pullpass.cli import flags
 
 
@@ -69,7 +69,7 @@ async def _run(options: argparse.Namespace, registries: Registries) -> list[str]
     from pullpass.kube.client import Kube
 
     locations = KeyLocations(options.namespace, options.credentials_namespace, registries)
-    now, troubles = datetime.now(UTC), []
+    now, troubles = utcnow(), []
     async with Kube.connect(options.kubeconfig) as kube:
         for registry in _chosen(options, registries):
             try:

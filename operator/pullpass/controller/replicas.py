@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from pullpass.api import acceptance
 from pullpass.api.acceptance import Acceptance
+from pullpass.api.times import utcnow
 from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Kube
 from pullpass.kube.resources import ENDPOINT_SLICES
@@ -27,10 +28,6 @@ ANSWER_SECONDS = 5
 ANSWER_BYTES = 4096
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 """From which on a refusal says how far a replica's clock is from ours."""
-
-
-def _utcnow() -> datetime:
-    return datetime.now(UTC)
 
 
 class NotConfirmedError(Exception):
@@ -79,7 +76,7 @@ class Replicas:
         settings: OperatorSettings,
         session: aiohttp.ClientSession,
         *,
-        now: Callable[[], datetime] = _utcnow,
+        now: Callable[[], datetime] = utcnow,
     ) -> None:
         self._kube = kube
         self._namespace = settings.namespace

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from pullpass.api import names
+from pullpass.api.times import utcnow
 from pullpass.kube.resources import Resource
 
 Object = dict[str, Any]
@@ -130,7 +131,7 @@ def _retry_after(value: str | None) -> float:
             date = parsedate_to_datetime(value)
         except ValueError:
             return 0.0
-        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - utcnow()).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from aiohttp import HttpVersion11, web
 
@@ -12,6 +12,7 @@ from pullpass.access.actions import ANY
 from pullpass.access.grants import Access, grant, scope_text
 from pullpass.access.scopes import Scope
 from pullpass.api.registries import Registry
+from pullpass.api.times import utcnow
 from pullpass.credentials import hashing, password
 from pullpass.kube.pace import Pace
 from pullpass.signing.tokens import Signer
@@ -52,10 +53,6 @@ REFUSALS = 500
 """Refusals sent in a second; as many may come in a burst, further ones wait."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class TokenServer:
     """Answers token requests from the mirror.
 
@@ -69,7 +66,7 @@ class TokenServer:
         mirror: AccessCache,
         *,
         age: Callable[[], float],
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = utcnow,
         monotonic: Callable[[], float] = time.monotonic,
         certificate: ServedCertificate | None = None,
     ) -> None:

@@ -6,12 +6,13 @@ the password to nobody.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from aiohttp import web
 
 from pullpass.api import acceptance
 from pullpass.api.acceptance import Acceptance
+from pullpass.api.times import utcnow
 from pullpass.tokenserver.authentication import Identity
 from pullpass.tokenserver.authorization import authorize
 from pullpass.tokenserver.cache import AccessCache, Credential, Token
@@ -24,14 +25,10 @@ MAX_CONNECTIONS = 64
 """Some for each prober, scraper and operator. When it is too many, those that wait for their client are closed."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Management:
     """Answers on the management port of one token server."""
 
-    def __init__(self, server: TokenServer, cache: AccessCache, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, server: TokenServer, cache: AccessCache, *, clock: Callable[[], datetime] = utcnow) -> None:
         self._server = server
         self._cache = cache
         self._clock = clock

@@ -7,7 +7,6 @@ import pytest
 
 from pullpass.api.acceptance import Acceptance
 from pullpass.api.times import parse_time
-from pullpass.tokenserver import management
 from tests.contract.protocol.client import GOOD, Answer, Client
 from tests.unit.tokenserver.world import OTHER_SIGNING_SECRET, START, password, text
 
@@ -180,9 +179,3 @@ async def test_it_is_for_reading_only(client: Client, path: str) -> None:
 async def test_the_answer_is_the_one_that_the_operator_reads(client: Client) -> None:
     answer = await ask(client)
     assert Acceptance.model_validate_json(answer.body, strict=True).accepted
-
-
-def test_the_clock_is_the_real_one_by_default() -> None:
-    from datetime import UTC, datetime
-
-    assert abs(management._now() - datetime.now(UTC)) < timedelta(minutes=1)

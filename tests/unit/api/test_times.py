@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullpass.api.times import format_duration, format_time, parse_duration, parse_time
+from pullpass.api.times import format_duration, format_time, parse_duration, parse_time, utcnow
 
 SECONDS = st.integers(0, 999_999 * 3600).map(lambda seconds: timedelta(seconds=seconds))
 ZONES = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -91,3 +91,9 @@ def test_times(text: str, expected: str) -> None:
 def test_what_is_no_time(text: object) -> None:
     with pytest.raises(ValueError):
         parse_time(text)
+
+
+def test_the_clock_is_that_of_the_machine_in_utc() -> None:
+    before, now, after = datetime.now(UTC), utcnow(), datetime.now(UTC)
+    assert before <= now <= after
+    assert now.utcoffset() == timedelta(0)

@@ -197,7 +197,10 @@ class TokenReconciler:
         await self._confirm_hash(facts, slot)
         assert facts.registry is not None  # no password is published for one that is not known
         password_id = facts.record.slots[slot].id
-        await self._replicas.confirm(facts.token.uid, password_id, version, facts.registry.name)
+        try:
+            await self._replicas.confirm(facts.token.uid, password_id, version, facts.registry.name)
+        except KubeError as error:
+            raise NotConfirmedError(f"the API server does not tell where the token servers are: {error}") from None
         self._gatherer.confirm(facts, slot)
 
     async def _confirm_hash(self, facts: Facts, slot: SlotName) -> None:

@@ -241,6 +241,21 @@ async def test_of_two_registries_the_trouble_of_one_is_not_that_of_the_other(mon
     assert parse(world.passwords()["web", "reader-pull"]) is not None
 
 
+async def test_where_the_token_servers_cannot_be_found_the_status_says_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the record that is in the way."""
+    world = await new_world()
+
+    async def confirm(*_: str) -> None:
+        raise Unavailable("GET endpointslices: HTTP 500", 500)
+
+    monkeypatch.setattr(world.servers, "confirm", confirm)
+    world.now += timedelta(seconds=60)
+    await world.work(rounds=2)
+    assert world.condition() == ("True", "Ready")
+    assert world.condition("Reconciling") == ("True", "WaitingForTokenServer")
+    assert "endpointslices" in _message(world, "Reconciling")
+
+
 def test_every_error_is_one_of_the_client_or_a_defect() -> None:
     assert {type(error()) for error in ERRORS.values()} - {KeyError} == set(KubeError.__subclasses__()) - {
         Gone,
