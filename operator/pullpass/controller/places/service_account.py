@@ -13,7 +13,7 @@ from typing import Any
 from pullpass.api import names
 
 MAX_OWN_ENTRIES = 256
-"""How many entries of one ServiceAccount can be ours. Each one that is read may lead to a sweep of its own."""
+"""How many entries of one ServiceAccount can be ours. Each one that is read may lead to a cleanup of its own."""
 _UID = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
