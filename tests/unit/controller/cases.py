@@ -138,7 +138,7 @@ class Case:
             confirmation=Confirmation(self.confirmed, registry.name, NOW) if self.confirmed and registry else None,
         )
 
-    def plan_of(self, place: Place) -> place_plans.Plan:
+    def plan_of(self, place: Place) -> place_plans.PlacePlan:
         """The plan for one of the places."""
         return place_plans.plan(self.facts(), place, self.waits)
 

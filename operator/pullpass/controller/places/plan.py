@@ -101,7 +101,7 @@ Action = AddEntry | RemoveEntry | WritePullSecret | DeletePullSecret
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlacePlan:
     """What to do now."""
 
     actions: tuple[Action, ...] = ()
@@ -170,10 +170,10 @@ def _entries(cache: Cache, namespace: str, token_uid: str) -> tuple[ServiceAccou
     return tuple(cache.service_accounts[place[0]][place[1]] for place in sorted(there) if place[0] == namespace)
 
 
-def plan(facts: Facts, place: Place, waits: Mapping[Item, Wait]) -> Plan:
+def plan(facts: Facts, place: Place, waits: Mapping[Item, Wait]) -> PlacePlan:
     """The plan for a place of a token; `waits` are the repairs that must wait."""
     if facts.token.deleting or facts.spec is None:
-        return Plan()
+        return PlacePlan()
     tidy = _tidy(facts, place)
     if not facts.active:
         # Nothing is taken away: the last good pull secret stays for the day that access is given back.
@@ -187,14 +187,14 @@ def plan(facts: Facts, place: Place, waits: Mapping[Item, Wait]) -> Plan:
     return _held_back(facts, place, (*there, *_missing_entries(facts, place), *anew, *tidy), waits, ended=False)
 
 
-def plan_leftovers(place: Place, waits: Mapping[Item, Wait]) -> Plan:
+def plan_leftovers(place: Place, waits: Mapping[Item, Wait]) -> PlacePlan:
     """The plan for a place of a token that is gone: what is retained stays."""
     actions: list[Action] = [DeletePullSecret(secret) for secret in place.secrets if not secret.retained]
     actions += [RemoveEntry(account) for account in place.entries]
     missed = frozenset(item for action in actions for item in items(place, action) if item in waits)
     going = tuple(action for action in actions if not missed.intersection(items(place, action)))
     repair = min((waits[item].until for item in missed), default=None)
-    return Plan(going[:AT_ONCE], missed, repair=repair)
+    return PlacePlan(going[:AT_ONCE], missed, repair=repair)
 
 
 def _tidy(facts: Facts, place: Place) -> tuple[Action, ...]:
@@ -248,7 +248,7 @@ def items(place: Place, action: Action) -> tuple[Item, ...]:
 
 def _held_back(
     facts: Facts, place: Place, actions: tuple[Action, ...], waits: Mapping[Item, Wait], *, ended: bool
-) -> Plan:
+) -> PlacePlan:
     """The plan without the repairs that must wait."""
     held = [action for action in actions if waits and _must_wait(place, action, waits)]
     missed = frozenset(item for action in held for item in items(place, action))
@@ -258,7 +258,7 @@ def _held_back(
     if not ended:
         contested |= {item for item, wait in waits.items() if wait.lasting and _is_wanted(facts, place, item)}
     repair = min((waits[item].until for item in missed | contested), default=None)
-    return Plan(tuple(a for a in actions if a not in held)[:AT_ONCE], missed, contested, repair)
+    return PlacePlan(tuple(a for a in actions if a not in held)[:AT_ONCE], missed, contested, repair)
 
 
 def _must_wait(place: Place, action: Action, waits: Mapping[Item, Wait]) -> bool:

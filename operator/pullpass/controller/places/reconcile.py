@@ -94,7 +94,7 @@ class PlaceReconciler:
         self._now = now
         self._monotonic = monotonic
 
-    def plan(self, facts: Facts, place: p.Place) -> p.Plan:
+    def plan(self, facts: Facts, place: p.Place) -> p.PlacePlan:
         """What a pass would do now. Only reads."""
         waits = self._repairs.waits(place.token_uid, place.namespace, facts.token.generation, facts.now)
         return p.plan(facts, place, waits)
@@ -147,7 +147,7 @@ class PlaceReconciler:
         plan = p.plan_leftovers(p.leftovers(self._cache, key.namespace, token_uid), waits)
         return self._outcome(plan, attempt, frozenset())
 
-    def _outcome(self, plan: p.Plan, attempt: _Attempt, follow: frozenset[Key]) -> Outcome:
+    def _outcome(self, plan: p.PlacePlan, attempt: _Attempt, follow: frozenset[Key]) -> Outcome:
         """What comes of a pass, given the plan after it. What is left of it and did not fail has the next pass: others
         have their turn in between."""
         more = self._now() if plan.actions and attempt.retry is None else None

@@ -84,7 +84,7 @@ Action = MakePassword | WriteRecord | Confirm | MarkPublished
 
 
 @dataclass(frozen=True)
-class Plan:
+class TokenPlan:
     """What to do now. After an action the facts are gathered anew, and decided upon again."""
 
     action: Action | None = None
@@ -96,34 +96,34 @@ class Plan:
     """Whether there is something to tell only once places that are worked on were heard of."""
 
 
-def plan(facts: Facts, states: Sequence[PlaceState]) -> Plan:
+def plan(facts: Facts, states: Sequence[PlaceState]) -> TokenPlan:
     """The plan for the token as it is."""
     if facts.token.deleting or facts.spec is None:
-        return Plan()
+        return TokenPlan()
     settling = any(state.settling for state in states)
     match facts.step:
         case None:
-            return Plan(due=_next_end(facts))
+            return TokenPlan(due=_next_end(facts))
         case rotation.Make(slot):
-            return Plan(MakePassword(slot))
+            return TokenPlan(MakePassword(slot))
         case rotation.Write(record):
-            return Plan(WriteRecord(record))
+            return TokenPlan(WriteRecord(record))
         case rotation.Publish(slot):
             if not facts.confirmed(slot):
-                return Plan(Confirm(slot))
+                return TokenPlan(Confirm(slot))
             if not any(_waits(facts, state, slot) for state in states):
-                return Plan(MarkPublished(slot))
+                return TokenPlan(MarkPublished(slot))
             # The next step may be possible as soon as a password has ended.
             ends = (known.ends_at for known in facts.record.slots.values() if known.valid_at(facts.now))
-            return Plan(due=min((end for end in ends if end is not None), default=None), settling=settling)
+            return TokenPlan(due=min((end for end in ends if end is not None), default=None), settling=settling)
         case rotation.Ended(of, due):
             retires: Literal["Retire"] | None = "Retire" if due is not None else None
-            return Plan(due=due or _next_end(facts), transition=retires, ended=of)
+            return TokenPlan(due=due or _next_end(facts), transition=retires, ended=of)
         case rotation.Settled(due, transition):
             published = facts.record.published
             if published is not None and facts.moved and not facts.confirmed(published):
-                return Plan(Confirm(published))
-            return Plan(due=due, transition=transition, settling=settling)
+                return TokenPlan(Confirm(published))
+            return TokenPlan(due=due, transition=transition, settling=settling)
 
 
 def _waits(facts: Facts, state: PlaceState, slot: SlotName) -> bool:

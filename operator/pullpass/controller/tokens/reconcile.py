@@ -121,7 +121,7 @@ class TokenReconciler:
         self._reports.keep(token_uid, ())
         self._reporter.forget(token_uid)
 
-    async def _settle(self, facts: Facts, states: list[p.PlaceState], plan: p.Plan) -> Outcome:
+    async def _settle(self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan) -> Outcome:
         """Writes the status, unless there will be more to tell in a moment."""
         uid, follow = facts.token.uid, _follow(facts, states)
         if plan.settling:
@@ -135,7 +135,7 @@ class TokenReconciler:
         return replace(await self._report(facts, states, plan, None), due=plan.due)
 
     async def _obstruct(
-        self, facts: Facts, states: list[p.PlaceState], plan: p.Plan, obstacle: Obstacle, *, passes: bool
+        self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan, obstacle: Obstacle, *, passes: bool
     ) -> Outcome:
         """Tells what is in the way of the passwords: from the second time on where it may pass by itself. The places go
         on with the passwords that there are."""
@@ -146,7 +146,7 @@ class TokenReconciler:
         return await self._report(facts, states, plan, obstacle)
 
     async def _report(
-        self, facts: Facts, states: list[p.PlaceState], plan: p.Plan, obstacle: Obstacle | None
+        self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan, obstacle: Obstacle | None
     ) -> Outcome:
         """Writes the status. Where that fails it is tried again, and the places do not wait for it."""
         follow = _follow(facts, states)

@@ -14,7 +14,7 @@ from pullpass.controller.document import Document
 from pullpass.controller.facts import Facts
 from pullpass.controller.queue import Key
 from pullpass.controller.tokens import status
-from pullpass.controller.tokens.plan import PlaceState, Plan
+from pullpass.controller.tokens.plan import PlaceState, TokenPlan
 from pullpass.controller.tokens.status import Obstacle
 from pullpass.credentials.record import Record
 from pullpass.kube import events
@@ -38,8 +38,10 @@ class Reporter:
         self._unsettled: dict[str, str] = {}
         """What is in the way of a token, as a reason, by its UID."""
 
-    async def status(self, facts: Facts, plan: Plan, states: Sequence[PlaceState], obstacle: Obstacle | None) -> None:
-        """Writes the status where it differs, and an event where something else is to be told. Raises a KubeError."""
+    async def status(
+        self, facts: Facts, plan: TokenPlan, states: Sequence[PlaceState], obstacle: Obstacle | None
+    ) -> None:
+        """Writes the status where it differs, and an event where it says something else. Raises a KubeError."""
         token = facts.token
         wanted = status.build(facts, plan, states, obstacle, self._now().replace(microsecond=0))
         self._count(token.uid, wanted)

@@ -15,7 +15,7 @@ from pullpass.controller.facts import Facts
 from pullpass.controller.places.plan import Place
 from pullpass.controller.places.repairs import Item
 from pullpass.controller.places.report import Problem
-from pullpass.controller.tokens.plan import PlaceState, Plan
+from pullpass.controller.tokens.plan import PlaceState, TokenPlan
 from pullpass.credentials.rotation import state_of
 
 _HEALS = {
@@ -45,7 +45,7 @@ class Obstacle:
 
 
 def build(
-    facts: Facts, plan: Plan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
+    facts: Facts, plan: TokenPlan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
 ) -> dict[str, Any]:
     """Makes the whole status."""
     findings = _findings(facts, plan, states, obstacle, now)
@@ -110,7 +110,7 @@ def _access_ends(facts: Facts) -> datetime | None:
 
 
 def _findings(
-    facts: Facts, plan: Plan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
+    facts: Facts, plan: TokenPlan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
 ) -> list[Finding]:
     scope = _scope_map(facts)
     passwords = _password(facts, plan, obstacle, now)
@@ -180,7 +180,7 @@ def _those(registries: Sequence[str]) -> str:
     return f"the registries {', '.join(shown)}{more}"
 
 
-def _password(facts: Facts, plan: Plan, obstacle: Obstacle | None, now: datetime) -> Finding:
+def _password(facts: Facts, plan: TokenPlan, obstacle: Obstacle | None, now: datetime) -> Finding:
     def finding(status: c.Status, reason: Reason, message: str) -> Finding:
         return Finding(c.PASSWORDS_VALID, status, reason, message)
 
@@ -220,7 +220,7 @@ def _password(facts: Facts, plan: Plan, obstacle: Obstacle | None, now: datetime
     return finding("Unknown", Reason.NO_PASSWORD, "no password is made until the scope map may be used")
 
 
-def _pull_secrets(facts: Facts, plan: Plan, states: Sequence[PlaceState]) -> Finding:
+def _pull_secrets(facts: Facts, plan: TokenPlan, states: Sequence[PlaceState]) -> Finding:
     def finding(status: c.Status, reason: Reason, message: str) -> Finding:
         return Finding(c.PULL_SECRETS_SYNCED, status, reason, message)
 

@@ -9,7 +9,7 @@ from pullpass.controller.places.plan import (
     AT_ONCE,
     AddEntry,
     DeletePullSecret,
-    Plan,
+    PlacePlan,
     RemoveEntry,
     WritePullSecret,
     entries_last,
@@ -58,14 +58,14 @@ ELSEWHERE_ITEM = Item("uid-1", "web", "reader-pull", removal=True)
 class Row(Case):
     """A case with one place, and its plan."""
 
-    plan: Plan = field(default_factory=Plan)
+    plan: PlacePlan = field(default_factory=PlacePlan)
 
 
 def row(*actions: Any, spec: dict[str, Any] | None = None, **more: Any) -> Row:
     of_plan = {key: more.pop(key) for key in ("missed", "contested", "repair") if key in more}
     if "at" in more:
         more["places"] = (more.pop("at"),)
-    return Row(spec=spec or {}, plan=Plan(tuple(actions), **of_plan), **more)
+    return Row(spec=spec or {}, plan=PlacePlan(tuple(actions), **of_plan), **more)
 
 
 BARE = place()
@@ -250,10 +250,10 @@ def test_without_access_nothing_is_written(name: str) -> None:
 def test_what_a_token_has_left_goes_and_what_is_retained_stays() -> None:
     retained = replace(secret(), retained=True)
     left = replace(place(there=secret(), accounts=[account(entry=True)], named=False), wanted=None)
-    assert plan_leftovers(left, {}) == Plan((DeletePullSecret(secret()), RemoveEntry(account(entry=True))))
-    assert plan_leftovers(replace(left, secrets=(retained,), entries=()), {}) == Plan()
+    assert plan_leftovers(left, {}) == PlacePlan((DeletePullSecret(secret()), RemoveEntry(account(entry=True))))
+    assert plan_leftovers(replace(left, secrets=(retained,), entries=()), {}) == PlacePlan()
     waits = {ELSEWHERE_ITEM: Wait(NOW + H)}
-    assert plan_leftovers(left, waits) == Plan(
+    assert plan_leftovers(left, waits) == PlacePlan(
         (RemoveEntry(account(entry=True)),), missed=frozenset({ELSEWHERE_ITEM}), repair=NOW + H
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from pullpass.api.conditions import Reason
 from pullpass.controller.places.report import Problem
-from pullpass.controller.tokens.plan import Confirm, MakePassword, MarkPublished, Plan, WriteRecord, plan
+from pullpass.controller.tokens.plan import Confirm, MakePassword, MarkPublished, TokenPlan, WriteRecord, plan
 from pullpass.credentials.record import Record, Requests
 from tests.unit.controller.cases import (
     BARE,
@@ -52,66 +52,66 @@ FAR_OLD, FAR_NEW = secret("staging"), secret("staging", digest="digest-2")
 class Row(Case):
     """A case and its plan."""
 
-    plan: Plan = field(default_factory=Plan)
+    plan: TokenPlan = field(default_factory=TokenPlan)
 
 
-def row(plan_: Plan, spec: dict[str, Any] | None = None, **more: Any) -> Row:
+def row(plan_: TokenPlan, spec: dict[str, Any] | None = None, **more: Any) -> Row:
     return Row(spec=spec or {}, plan=plan_, **more)
 
 
-def rotating(plan_: Plan, *places_: Any, confirmed: str = NEW.id, **more: Any) -> Row:
+def rotating(plan_: TokenPlan, *places_: Any, confirmed: str = NEW.id, **more: Any) -> Row:
     return row(plan_, record=ROTATING, places=places_, confirmed=confirmed, **more)
 
 
-def settled(**more: Any) -> Plan:
-    return Plan(due=NOW + H, transition="Rotate", **more)
+def settled(**more: Any) -> TokenPlan:
+    return TokenPlan(due=NOW + H, transition="Rotate", **more)
 
 
-WAITS, SETTLING = Plan(due=LAST), Plan(due=LAST, settling=True)
-MARK = Plan(MarkPublished("password2"))
+WAITS, SETTLING = TokenPlan(due=LAST), TokenPlan(due=LAST, settling=True)
+MARK = TokenPlan(MarkPublished("password2"))
 
 CASES: dict[str, Row] = {
     "settled": row(settled()),
-    "deleting": row(Plan(), deleting=True, places=BARE),
-    "spec unreadable": row(Plan(), readable=False, places=BARE),
+    "deleting": row(TokenPlan(), deleting=True, places=BARE),
+    "spec unreadable": row(TokenPlan(), readable=False, places=BARE),
     # no access: nothing is made
-    "disabled": row(Plan(due=LAST), {"enabled": False}),
-    "disabled with nothing made": row(Plan(), {"enabled": False}, record=EMPTY, places=BARE),
-    "disabled, ends later": row(Plan(due=NOW + H), {"enabled": False, "expiresAt": NOW + H}),
-    "disabled, ended": row(Plan(due=LAST), {"enabled": False, "expiresAt": NOW - H}),
+    "disabled": row(TokenPlan(due=LAST), {"enabled": False}),
+    "disabled with nothing made": row(TokenPlan(), {"enabled": False}, record=EMPTY, places=BARE),
+    "disabled, ends later": row(TokenPlan(due=NOW + H), {"enabled": False, "expiresAt": NOW + H}),
+    "disabled, ended": row(TokenPlan(due=LAST), {"enabled": False, "expiresAt": NOW - H}),
     "disabled, something to tidy": row(
-        Plan(due=LAST), {"enabled": False}, places=(place(there=secret()), place("x", secret("x"), named=False))
+        TokenPlan(due=LAST), {"enabled": False}, places=(place(there=secret()), place("x", secret("x"), named=False))
     ),
-    "scope map missing": row(Plan(due=LAST), scope_map="missing", record=PENDING),
-    "scope map invalid": row(Plan(due=LAST), scope_map="invalid", record=PENDING),
-    "not allowed": row(Plan(), scope_map=NONE, record=DEAD),
-    "registry not known": row(Plan(), scope_map=ELSEWHERE, record=DEAD),
+    "scope map missing": row(TokenPlan(due=LAST), scope_map="missing", record=PENDING),
+    "scope map invalid": row(TokenPlan(due=LAST), scope_map="invalid", record=PENDING),
+    "not allowed": row(TokenPlan(), scope_map=NONE, record=DEAD),
+    "registry not known": row(TokenPlan(), scope_map=ELSEWHERE, record=DEAD),
     "registry not known: a request waits": row(
-        Plan(due=LAST), scope_map=ELSEWHERE, places=BARE, requests=Requests("now", "now")
+        TokenPlan(due=LAST), scope_map=ELSEWHERE, places=BARE, requests=Requests("now", "now")
     ),
     "allowed by label": row(settled(), scope_map=TEAM, namespace=replace(NAMESPACE, labels={"team": "web"})),
-    "not allowed by label": row(Plan(due=LAST), scope_map=TEAM),
-    "own namespace unknown": row(Plan(), namespace=None, record=EMPTY),
+    "not allowed by label": row(TokenPlan(due=LAST), scope_map=TEAM),
+    "own namespace unknown": row(TokenPlan(), namespace=None, record=EMPTY),
     # the rotation
-    "nothing yet": row(Plan(MakePassword("password1")), record=EMPTY, places=BARE),
-    "pending": row(Plan(Confirm("password1")), record=PENDING, places=BARE),
+    "nothing yet": row(TokenPlan(MakePassword("password1")), record=EMPTY, places=BARE),
+    "pending": row(TokenPlan(Confirm("password1")), record=PENDING, places=BARE),
     "pending, another one is confirmed": row(
-        Plan(Confirm("password1")), record=PENDING, places=BARE, confirmed="0b7aa2"
+        TokenPlan(Confirm("password1")), record=PENDING, places=BARE, confirmed="0b7aa2"
     ),
     "pending, and to be written": row(SETTLING, record=PENDING, places=BARE, confirmed=FRESH.id),
     "pending, written in one of two places": row(
         SETTLING, record=PENDING, places=(place(there=secret()), place("staging")), confirmed=FRESH.id
     ),
-    "pending, written everywhere": row(Plan(MarkPublished("password1")), record=PENDING, confirmed=FRESH.id),
+    "pending, written everywhere": row(TokenPlan(MarkPublished("password1")), record=PENDING, confirmed=FRESH.id),
     "pending, and one place cannot have it": row(
-        Plan(MarkPublished("password1")),
+        TokenPlan(MarkPublished("password1")),
         record=PENDING,
         places=(place(there=secret()), place("staging")),
         confirmed=FRESH.id,
         reports={"staging": FAILED},
     ),
     "pending, and one place is to be tried again": row(
-        Plan(due=LAST, settling=False),
+        TokenPlan(due=LAST, settling=False),
         record=PENDING,
         places=(place(there=secret()), place("staging")),
         confirmed=FRESH.id,
@@ -124,14 +124,14 @@ CASES: dict[str, Row] = {
         confirmed=FRESH.id,
         reports={"staging": replace(FAILED, blocked=False, told=False)},
     ),
-    "rotates": row(Plan(MakePassword("password2")), {"passwords": {"lifetime": "1h"}}),
-    "another seed": row(Plan(MakePassword("password2")), seed="another", digests={}),
+    "rotates": row(TokenPlan(MakePassword("password2")), {"passwords": {"lifetime": "1h"}}),
+    "another seed": row(TokenPlan(MakePassword("password2")), seed="another", digests={}),
     "dates differ": row(
-        Plan(WriteRecord(SETTLED.with_slot("password1", replace(FRESH, expires_at=NOW + 5 * H)))),
+        TokenPlan(WriteRecord(SETTLED.with_slot("password1", replace(FRESH, expires_at=NOW + 5 * H)))),
         {"passwords": {"lifetime": "6h"}},
     ),
     # what a new password waits for
-    "new one, not confirmed": rotating(Plan(Confirm("password2")), place(there=HAS_OLD), confirmed=""),
+    "new one, not confirmed": rotating(TokenPlan(Confirm("password2")), place(there=HAS_OLD), confirmed=""),
     "new one, to be written": rotating(SETTLING, place(there=HAS_OLD)),
     "new one, written everywhere": rotating(MARK, place(there=HAS_NEW), place("staging", FAR_NEW)),
     "new one, one place left": rotating(SETTLING, place(there=HAS_NEW), place("staging", FAR_OLD)),
@@ -165,7 +165,7 @@ CASES: dict[str, Row] = {
         SETTLING, place(there=HAS_NEW), place("staging", FAR_OLD), requests=LEAKED
     ),
     "leaked: everybody waits for a place that may only have had bad luck": rotating(
-        Plan(due=LAST),
+        TokenPlan(due=LAST),
         place(there=HAS_NEW),
         place("staging", FAR_OLD),
         reports={"staging": replace(FAILED, blocked=False)},
@@ -178,27 +178,27 @@ CASES: dict[str, Row] = {
         confirmed=NEW.id,
     ),
     # by hand
-    "rotate": row(Plan(MakePassword("password2")), requests=Requests(rotate="now")),
+    "rotate": row(TokenPlan(MakePassword("password2")), requests=Requests(rotate="now")),
     "rotate waits for the overlap": row(
-        Plan(due=NOW + H / 2, transition="Rotate"), record=RETIRING, requests=Requests(rotate="now")
+        TokenPlan(due=NOW + H / 2, transition="Rotate"), record=RETIRING, requests=Requests(rotate="now")
     ),
-    "regenerate waits for nothing": row(Plan(MakePassword("password2")), record=RETIRING, requests=LEAKED),
-    "disabled: a request waits": row(Plan(due=LAST), {"enabled": False}, requests=Requests("now", "now")),
-    "not allowed: a request waits": row(Plan(due=LAST), scope_map=NONE, requests=Requests("now", "now")),
+    "regenerate waits for nothing": row(TokenPlan(MakePassword("password2")), record=RETIRING, requests=LEAKED),
+    "disabled: a request waits": row(TokenPlan(due=LAST), {"enabled": False}, requests=Requests("now", "now")),
+    "not allowed: a request waits": row(TokenPlan(due=LAST), scope_map=NONE, requests=Requests("now", "now")),
     "token ended: a request does nothing": row(
-        Plan(ended="token", due=LAST), {"expiresAt": NOW}, requests=Requests("now", "now")
+        TokenPlan(ended="token", due=LAST), {"expiresAt": NOW}, requests=Requests("now", "now")
     ),
     "password ended: another is asked for": row(
-        Plan(MakePassword("password1")), REVOKE, record=DEAD, requests=Requests(rotate="now")
+        TokenPlan(MakePassword("password1")), REVOKE, record=DEAD, requests=Requests(rotate="now")
     ),
-    "revoked": row(Plan(MakePassword("password1")), REVOKED),
-    "revoked and disabled": row(Plan(due=LAST), REVOKED | {"enabled": False}),
+    "revoked": row(TokenPlan(MakePassword("password1")), REVOKED),
+    "revoked and disabled": row(TokenPlan(due=LAST), REVOKED | {"enabled": False}),
     "retiring one revoked": row(
-        Plan(WriteRecord(SETTLED)), {"passwords": {"lifetime": "3h", "revoked": ["0b7aa2"]}}, record=RETIRING
+        TokenPlan(WriteRecord(SETTLED)), {"passwords": {"lifetime": "3h", "revoked": ["0b7aa2"]}}, record=RETIRING
     ),
-    "revoked for good": row(Plan(ended="revoked", due=LAST), REVOKED_FOR_GOOD),
+    "revoked for good": row(TokenPlan(ended="revoked", due=LAST), REVOKED_FOR_GOOD),
     "revoked for good, the other one retires on": row(
-        Plan(ended="revoked", due=NOW + H / 2, transition="Retire"), REVOKED_FOR_GOOD, record=RETIRING
+        TokenPlan(ended="revoked", due=NOW + H / 2, transition="Retire"), REVOKED_FOR_GOOD, record=RETIRING
     ),
     # places that have something to do
     "Secret gone": row(settled(settling=True), places=BARE),
@@ -207,15 +207,15 @@ CASES: dict[str, Row] = {
         settled(settling=True), places=BARE, reports={"web": replace(FAILED, told=False)}
     ),
     "entry missing": row(settled(settling=True), DEFAULT, places=(place(there=secret(), accounts=[account()]),)),
-    "Secret for the hosts of another registry": row(Plan(Confirm("password1")), scope_map=OTHERS),
+    "Secret for the hosts of another registry": row(TokenPlan(Confirm("password1")), scope_map=OTHERS),
     "Secret for the hosts of another registry, confirmed there": row(
         settled(settling=True), scope_map=OTHERS, digests={"password1": "digest-3"}, confirmed=FRESH.id
     ),
     "Secret gone, password not derivable": row(settled(), places=BARE, digests={}),
     # the end
-    "token ended": row(Plan(ended="token", due=LAST), {"expiresAt": NOW}),
-    "token ended, Remove": row(Plan(ended="token", due=LAST), {"expiresAt": NOW} | REMOVE),
-    "password ended": row(Plan(ended="password"), REVOKE, record=DEAD),
+    "token ended": row(TokenPlan(ended="token", due=LAST), {"expiresAt": NOW}),
+    "token ended, Remove": row(TokenPlan(ended="token", due=LAST), {"expiresAt": NOW} | REMOVE),
+    "password ended": row(TokenPlan(ended="password"), REVOKE, record=DEAD),
 }
 
 

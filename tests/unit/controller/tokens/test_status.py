@@ -12,7 +12,7 @@ from pullpass.api.conditions import Reason
 from pullpass.api.registrytoken import RegistryTokenStatus
 from pullpass.controller.document import Document
 from pullpass.controller.places.report import Problem
-from pullpass.controller.tokens.plan import Plan, plan
+from pullpass.controller.tokens.plan import TokenPlan, plan
 from pullpass.controller.tokens.status import Obstacle, build, condition
 from pullpass.credentials.record import Record, Requests
 from tests.unit.controller.cases import (
@@ -416,7 +416,7 @@ def test_requests_are_echoed_once_the_password_is_published() -> None:
     def told(record: Record, before: dict[str, Any]) -> tuple[Any, ...]:
         facts = Case(record=record, requests=asked).facts()
         facts = replace(facts, token=replace(facts.token, status=Document.of(before)))
-        status = build(facts, Plan(), (), None, NOW)
+        status = build(facts, TokenPlan(), (), None, NOW)
         return tuple(status.get(key) for key in keys)
 
     assert told(SETTLED, {}) == (None, None)

@@ -1,70 +1,26 @@
 """The work queue under clocks that tests turn."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.controller import queue as module
-from pullpass.controller.queue import (
-    BACKOFF,
-    MAX_OF_KIND,
-    MAX_OF_NAMESPACE,
-    MAX_RUNNING,
-    RETRIES_PER_SECOND,
-    SLOW_SECONDS,
-    Key,
-    WorkQueue,
-)
-
-START = datetime(2027, 3, 1, 12, tzinfo=UTC)
-A, B, C = (Key("token", "web", name) for name in "abc")
-
-
-class Clocks:
-    """A wall clock and a monotonic one."""
-
-    def __init__(self) -> None:
-        self.wall = START
-        self.seconds = 1000.0
-        self.jitter = 1.0
-
-    def queue(self) -> WorkQueue:
-        return WorkQueue(now=lambda: self.wall, monotonic=lambda: self.seconds, jitter=lambda: self.jitter)
-
-    def forward(self, seconds: float) -> None:
-        self.wall += timedelta(seconds=seconds)
-        self.seconds += seconds
-
-
-@pytest.fixture
-def clocks() -> Clocks:
-    return Clocks()
-
-
-async def ready(queue: WorkQueue) -> Key | None:
-    """The next key, or None where a worker would have to wait."""
-    getting = asyncio.create_task(queue.get())
-    for _ in range(3):
-        await asyncio.sleep(0)
-    if getting.done():
-        return getting.result()
-    getting.cancel()
-    await asyncio.gather(getting, return_exceptions=True)
-    return None
+from pullpass.controller.queue import BACKOFF, Key, WorkQueue
+from tests.unit.controller.queue.clocks import START, A, B, C, Clocks, drained, key, ready
 
 
 async def test_keys_come_in_the_order_they_were_added_and_once(clocks: Clocks) -> None:
     queue = clocks.queue()
-    for key in (A, B, A, A, C, B):
-        queue.add(key)
+    for one in (A, B, A, A, C, B):
+        queue.add(one)
     assert len(queue) == 3
     assert [await ready(queue) for _ in range(4)] == [A, B, C, None]
     assert len(queue) == 3
-    for key in (A, B, C):
-        queue.done(key)
+    for one in (A, B, C):
+        queue.done(one)
     assert len(queue) == 0
     assert await ready(queue) is None
 
@@ -146,11 +102,11 @@ def test_jitter_takes_up_to_half(jitter: float, failures: int) -> None:
 
 async def test_keys_back_off_apart(clocks: Clocks) -> None:
     queue = clocks.queue()
-    for key in (A, A, A, B):
-        queue.add(key)
+    for one in (A, A, A, B):
+        queue.add(one)
         clocks.forward(BACKOFF.first)
-        assert await ready(queue) == key
-        last = queue.failed(key)
+        assert await ready(queue) == one
+        last = queue.failed(one)
     assert last == BACKOFF.first
 
 
@@ -317,19 +273,6 @@ def test_nothing_is_lost_and_nothing_runs_twice_at_once(steps: list[tuple[str, i
     asyncio.run(run())
 
 
-def key(namespace: str, name: str) -> Key:
-    return Key("token", namespace, name)
-
-
-async def drained(queue: WorkQueue) -> list[Key]:
-    """All keys in the order in which a worker gets them."""
-    order: list[Key] = []
-    while (found := await ready(queue)) is not None:
-        order.append(found)
-        queue.done(found)
-    return order
-
-
 async def test_urgent_keys_come_first_and_the_others_still_get_their_share(clocks: Clocks) -> None:
     queue = clocks.queue()
     others = [key("many", f"due-{number}") for number in range(100)]
@@ -400,169 +343,3 @@ def test_whatever_is_added_comes_once(added: list[tuple[str, int, bool]]) -> Non
         assert len(queue) == 0
 
     asyncio.run(test())
-
-
-# Whoever is slow or broken
-
-
-def place(namespace: str, name: str = "uid") -> Key:
-    return Key("place", namespace, name)
-
-
-async def begun(queue: WorkQueue) -> list[Key]:
-    """All keys that may begin now, none of which ends."""
-    order: list[Key] = []
-    while (found := await ready(queue)) is not None:
-        order.append(found)
-    return order
-
-
-async def test_so_many_passes_are_under_way_at_a_time(clocks: Clocks) -> None:
-    queue = WorkQueue(workers=3, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
-    for number in range(5):
-        queue.add(key(f"n{number}", "a"))
-    assert len(await begun(queue)) == 3
-    queue.done(key("n0", "a"))
-    assert len(await begun(queue)) == 1
-
-
-async def test_a_pass_that_hangs_gives_its_turn_to_another(clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float | None] = []
-    real = asyncio.timeout
-
-    def timeout(seconds: float | None) -> asyncio.Timeout:
-        asked.append(seconds)
-        return real(None)
-
-    monkeypatch.setattr(asyncio, "timeout", timeout)
-    queue = WorkQueue(workers=1, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
-    queue.add(key("bad", "a"))
-    queue.add(key("web", "a"))
-    assert await begun(queue) == [key("bad", "a")]
-    assert asked[-1] == SLOW_SECONDS, "the dispatcher wakes up when the turn is given on"
-    clocks.forward(SLOW_SECONDS)
-    assert await begun(queue) == [key("web", "a")]
-
-
-async def test_a_namespace_where_everything_hangs_leaves_turns_for_the_others(clocks: Clocks) -> None:
-    queue = clocks.queue()
-    for number in range(100):
-        queue.add(place("bad", f"uid-{number}"))
-    found = await begun(queue)
-    for _ in range(10):
-        clocks.forward(SLOW_SECONDS)
-        found += await begun(queue)
-    assert len(found) == MAX_OF_NAMESPACE
-    queue.add(place("web"))
-    assert await begun(queue) == [place("web")]
-
-
-async def test_places_that_hang_leave_turns_for_the_tokens_of_their_namespace(clocks: Clocks) -> None:
-    """A token's pass does not touch its namespace, and its other places depend on it."""
-    queue = clocks.queue()
-    for number in range(100):
-        queue.add(place("web", f"uid-{number}"))
-    for _ in range(10):
-        await begun(queue)
-        clocks.forward(SLOW_SECONDS)
-    queue.add(A)
-    assert await begun(queue) == [A]
-
-
-async def test_a_place_that_hangs_again_leaves_a_retry_for_the_tokens_of_its_namespace(clocks: Clocks) -> None:
-    queue = clocks.queue()
-    for failing in (place("web"), A):
-        queue.add(failing)
-        assert await begun(queue) == [failing]
-    queue.failed(place("web"))
-    clocks.forward(BACKOFF.longest)
-    assert await begun(queue) == [place("web")]
-    queue.failed(A)
-    clocks.forward(BACKOFF.longest)
-    assert await begun(queue) == [A]
-
-
-async def test_passes_of_one_kind_that_hang_leave_turns_for_the_others(clocks: Clocks) -> None:
-    """Where the credentials namespace hangs, all tokens do, and their places go on."""
-    queue = clocks.queue()
-    for number in range(100):
-        queue.add(key(f"n{number}", "a"))
-    found: list[Key] = []
-    for _ in range(20):
-        found += await begun(queue)
-        clocks.forward(SLOW_SECONDS)
-    assert len(found) == MAX_OF_KIND
-    queue.add(place("n1"))
-    queue.add(Key("signing-keys", name="leaf"))
-    assert set(await begun(queue)) == {place("n1"), Key("signing-keys", name="leaf")}
-
-
-async def test_there_is_an_end_to_all_of_it(clocks: Clocks) -> None:
-    queue = clocks.queue()
-    for number in range(100):
-        queue.add(key(f"n{number}", "a"))
-        queue.add(place(f"n{number}"))
-    found: list[Key] = []
-    for _ in range(30):
-        found += await begun(queue)
-        clocks.forward(SLOW_SECONDS)
-    assert len(found) == MAX_RUNNING
-
-
-async def broken(queue: WorkQueue, clocks: Clocks, *keys: Key) -> None:
-    """All of these fail for so long that they wait as long as they ever do."""
-    for one in keys:
-        queue.add(one)
-    for _ in range(7):
-        while (found := await ready(queue)) is not None:
-            queue.failed(found)
-        clocks.forward(BACKOFF.longest)
-
-
-async def test_thousands_of_broken_places_are_tried_again_at_a_bounded_rate(clocks: Clocks) -> None:
-    queue = clocks.queue()
-    bad = [place(f"bad-{number}") for number in range(1000)]
-    for one in bad:
-        queue.add(one)
-        await ready(queue)
-        queue.failed(one)
-    tried = 0
-    for _ in range(100):
-        clocks.forward(0.1)
-        while (found := await ready(queue)) is not None:
-            tried += 1
-            queue.failed(found)
-    assert tried <= 10 * RETRIES_PER_SECOND + RETRIES_PER_SECOND
-    assert tried >= 10 * RETRIES_PER_SECOND - 1
-
-
-async def test_a_retry_that_hangs_keeps_nobody_else_waiting(clocks: Clocks) -> None:
-    queue = WorkQueue(workers=1, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
-    await broken(queue, clocks, place("bad", "1"), place("bad", "2"))
-    assert len(await begun(queue)) == 1, "one of a namespace at a time"
-    queue.add(key("web", "a"))
-    assert await begun(queue) == []
-    clocks.forward(SLOW_SECONDS)
-    assert await begun(queue) == [key("web", "a")]
-
-
-async def test_where_one_works_again_the_others_of_the_namespace_come_at_once(clocks: Clocks) -> None:
-    queue = clocks.queue()
-    keys = [place("bad", "1"), place("bad", "2"), place("other", "3")]
-    await broken(queue, clocks, *keys)
-    while (found := await ready(queue)) is not None:
-        queue.failed(found)
-    clocks.forward(1)
-    assert await ready(queue) is None
-    queue.recovered("bad")
-    assert sorted(await drained(queue)) == keys[:2]
-
-
-async def test_what_follows_is_as_urgent_as_what_it_follows(clocks: Clocks) -> None:
-    queue = clocks.queue()
-    queue.add(A)
-    queue.add(B, urgent=True)
-    assert [await ready(queue), await ready(queue)] == [B, A]
-    queue.add_beside(place("due"), A)
-    queue.add_beside(place("asked"), B)
-    assert await begun(queue) == [place("asked"), place("due")]
