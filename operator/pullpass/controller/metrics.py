@@ -4,6 +4,7 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from pullpass.api.conditions import Reason
 from pullpass.controller.queue import Kind
 
 LEADER = Gauge("pullpass_operator_leader", "1 while this replica holds the Lease.")
@@ -14,6 +15,15 @@ UNSETTLED = Gauge(
     "RegistryTokens that something is in the way of, by the reason in their conditions.",
     ["reason"],
 )
+for _reason in (
+    Reason.WRITE_FAILED,
+    Reason.WRITE_REFUSED,
+    Reason.CONTESTED,
+    Reason.SECRET_NOT_OWNED,
+    Reason.WAITING_FOR_TOKEN_SERVER,
+    Reason.RECORD_NOT_WRITTEN,
+):
+    UNSETTLED.labels(_reason)  # those that are no mistake in a spec: an alert is about them, and 0 is good news
 RECONCILES = Counter("pullpass_operator_reconciles_total", "Keys worked on, by kind and outcome.", ["kind", "outcome"])
 for _kind in get_args(Kind):
     for _outcome in ("failed", "defect"):

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from pullpass.api import names
-from pullpass.controller.queue import BACKOFF
+from pullpass.controller.queue import BACKOFF, Key
 from pullpass.credentials.password import parse
 from pullpass.kube.client import Conflict, Gone, KubeError, NotFound, Refused, Unavailable
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
@@ -138,6 +139,29 @@ async def test_a_blip_is_not_told_and_delays_nothing() -> None:
     assert world.condition() == ("True", "Ready")
     assert Counter(world.events()) - told == Counter({"PasswordRotated": 1})
     assert len(set(world.passwords().values())) == 1
+
+
+def unsettled(reason: str) -> float:
+    return REGISTRY.get_sample_value("pullpass_operator_unsettled_tokens", {"reason": reason}) or 0
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_token_is_counted_while_a_place_is_in_its_way(deleted: bool) -> None:
+    world = await new_world()
+    before = unsettled("WriteFailed")
+    break_places(world, ERRORS["webhook is down"], ("secrets",), ("staging",))
+    world.now += timedelta(seconds=60)
+    await world.work()
+    assert unsettled("WriteFailed") == before + 1
+    if deleted:
+        uid = world.uid()
+        world.api.remove(REGISTRY_TOKENS, "web", "reader")
+        world.deliver()
+        await world.work(Key("cleanup", name=uid), rounds=2)
+    else:
+        world.api.before_write = lambda *_: None
+        await world.work()
+    assert unsettled("WriteFailed") == before
 
 
 async def test_a_leaked_password_ends_everywhere_although_a_place_is_broken() -> None:
