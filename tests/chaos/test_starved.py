@@ -41,7 +41,7 @@ async def test_a_token_server_starts_and_cuts_nobody_off(stage: Stage, large: La
 
         async def ready() -> bool:
             try:
-                async with session.get(f"{server.url}/readyz") as answer:
+                async with session.get(f"{server.management_url}/readyz") as answer:
                     return answer.status == 200
             except (OSError, TimeoutError):
                 return False

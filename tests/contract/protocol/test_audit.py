@@ -58,7 +58,7 @@ async def test_the_line_and_the_metric_say_how_much_is_granted(
         assert (await client.get(asked)).status == 200
     [line] = [json.loads(record.getMessage()) for record in caplog.records if record.name == "pullpass.audit"]
     assert line["decision"] == decision
-    metrics = (await client.send("GET", "/metrics")).body.decode()
+    metrics = (await client.manage("/metrics")).body.decode()
     assert f'requests_total{{method="GET",outcome="{decision}",registry="default"}} 1.0' in metrics
 
 
