@@ -1,1 +1,1 @@
-"""The operator: Kopf handlers feed a mirror and a work queue; reconciling gathers facts, decides, acts."""
+"""The operator: Kopf fills a cache and a work queue; tokens, places and keys each have passes of their own."""

@@ -1,4 +1,4 @@
-"""Brings the mirror to what the API server lists: once before the first decision, and from time to time after that.
+"""Brings the cache to what the API server lists: once before the first decision, and from time to time after that.
 
 Before a decision, because half of the facts make a write too many. Later, because Kopf's watch loses deletions: after
 a position that got too old it lists anew and tells only of what is there.
@@ -23,26 +23,26 @@ from pullpass.kube.timeslice import TimeSlice
 Observe = Callable[[str | None, Body], set[Key]]
 
 
-async def resync(kube: Kube, mirror: Cache, credentials_namespace: str) -> set[Key]:
+async def resync(kube: Kube, cache: Cache, credentials_namespace: str) -> set[Key]:
     """Returns the keys that may have something to do. Only reads. Raises a KubeError, and may be called again."""
 
     def observe_secret(type_: str | None, body: Body) -> set[Key]:
-        return mirror.observe_secret(type_, body, credentials_namespace)
+        return cache.observe_secret(type_, body, credentials_namespace)
 
     kinds: list[tuple[Resource, str | None, Observe]] = [
-        (NAMESPACES, None, mirror.observe_namespace),
-        (SCOPE_MAPS, None, mirror.observe_scope_map),
-        (REGISTRY_TOKENS, None, mirror.observe_token),
-        (SERVICE_ACCOUNTS, None, mirror.observe_service_account),
+        (NAMESPACES, None, cache.observe_namespace),
+        (SCOPE_MAPS, None, cache.observe_scope_map),
+        (REGISTRY_TOKENS, None, cache.observe_token),
+        (SERVICE_ACCOUNTS, None, cache.observe_service_account),
         (SECRETS, names.MANAGED_SELECTOR, observe_secret),
     ]
     keys: set[Key] = set()
     for resource, selector, observe in kinds:
-        keys |= await _compare(kube, mirror, resource, selector, observe)
+        keys |= await _compare(kube, cache, resource, selector, observe)
     return keys
 
 
-async def _compare(kube: Kube, mirror: Cache, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
+async def _compare(kube: Kube, cache: Cache, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
     keys: set[Key] = set()
     listed: set[tuple[str, str]] = set()
     slice_ = TimeSlice()
@@ -53,7 +53,7 @@ async def _compare(kube: Kube, mirror: Cache, resource: Resource, selector: str 
             keys |= observe("MODIFIED", body)
             await slice_.yield_if_over()
         version = page.resource_version
-    for stub in list(mirror.known(resource.plural)):
+    for stub in list(cache.known(resource.plural)):
         metadata = stub["metadata"]
         # What is newer than the list was made after it, or changed, and so was there.
         gone = (metadata["namespace"], metadata["name"]) not in listed

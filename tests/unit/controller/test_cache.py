@@ -1,4 +1,4 @@
-"""The mirror: the same end in whatever order the news come, and keys only where there is something to look at."""
+"""The cache: the same end in whatever order the news come, and keys only where there is something to look at."""
 
 from typing import Any
 
@@ -62,24 +62,24 @@ def account(version: int, uid: str = "sa-1", secrets: tuple[str, ...] = (), ours
     }
 
 
-def observe(mirror: Cache, event: Event) -> set[Key]:
+def observe(cache: Cache, event: Event) -> set[Key]:
     type_, kind, body = event
     match kind:
         case "token":
-            return mirror.observe_token(type_, body)
+            return cache.observe_token(type_, body)
         case "scopemap":
-            return mirror.observe_scope_map(type_, body)
+            return cache.observe_scope_map(type_, body)
         case "namespace":
-            return mirror.observe_namespace(type_, body)
+            return cache.observe_namespace(type_, body)
         case "account":
-            return mirror.observe_service_account(type_, body)
+            return cache.observe_service_account(type_, body)
         case _:
-            return mirror.observe_secret(type_, body, "credentials")
+            return cache.observe_secret(type_, body, "credentials")
 
 
-def state(mirror: Cache) -> dict[str, Any]:
+def state(cache: Cache) -> dict[str, Any]:
     """All that is known, empty rests of indexes left out; memory of deletions is none of it."""
-    known = {name: value for name, value in vars(mirror).items() if not name.startswith("_")}
+    known = {name: value for name, value in vars(cache).items() if not name.startswith("_")}
     return {
         name: {key: entry for key, entry in value.items() if entry or not isinstance(entry, set | dict)}
         for name, value in known.items()
@@ -143,134 +143,134 @@ def test_news_may_come_late_twice_and_out_of_order(history: list[Event], data: s
     for event in history:
         observe(expected, event)
     again = data.draw(st.lists(st.sampled_from(history), max_size=4))
-    mirror = Cache()
+    cache = Cache()
     for event in data.draw(st.permutations([*history, *again])):
-        observe(mirror, event)
-    assert state(mirror) == state(expected)
+        observe(cache, event)
+    assert state(cache) == state(expected)
 
 
 @settings(max_examples=100)
 @given(histories(), st.data())
 def test_old_news_queue_nothing_but_sweeps(history: list[Event], data: st.DataObject) -> None:
-    mirror = Cache()
+    cache = Cache()
     for event in history:
-        observe(mirror, event)
+        observe(cache, event)
     event = data.draw(st.sampled_from(history))
     sweep = {Key("cleanup", name=event[2]["metadata"]["uid"])}
-    assert observe(mirror, event) == (sweep if event[:2] == ("DELETED", "token") else set())
+    assert observe(cache, event) == (sweep if event[:2] == ("DELETED", "token") else set())
 
 
 @settings(max_examples=100)
 @given(histories())
 def test_a_restart_ends_in_the_same_state(history: list[Event]) -> None:
-    mirror, fresh = Cache(), Cache()
+    cache, fresh = Cache(), Cache()
     last: dict[str, Event] = {}
     for event in history:
-        observe(mirror, event)
+        observe(cache, event)
         last[event[1]] = event
     for type_, kind, body in last.values():
         if type_ != "DELETED":
             observe(fresh, ("", kind, body))
-    assert state(fresh) == state(mirror)
-    assert set(fresh.every_key()) == set(mirror.every_key())
+    assert state(fresh) == state(cache)
+    assert set(fresh.every_key()) == set(cache.every_key())
 
 
 def test_a_new_uid_under_the_same_name_leaves_the_rests_of_the_old_one() -> None:
-    mirror = Cache()
-    assert mirror.observe_token("ADDED", token(1)) == {KEY}
-    mirror.observe_secret("ADDED", record(2), "credentials")
-    assert mirror.observe_token("ADDED", token(5, "uid-2")) == {KEY, Key("cleanup", name="uid-1")}
-    assert mirror.tokens[KEY].uid == "uid-2"
-    assert mirror.tokens_by_uid == {"uid-2": KEY}
-    assert mirror.observe_token("DELETED", token(4)) == {Key("cleanup", name="uid-1")}
-    assert mirror.tokens[KEY].uid == "uid-2"
-    assert set(mirror.every_key()) == {KEY, Key("cleanup", name="uid-1")}
+    cache = Cache()
+    assert cache.observe_token("ADDED", token(1)) == {KEY}
+    cache.observe_secret("ADDED", record(2), "credentials")
+    assert cache.observe_token("ADDED", token(5, "uid-2")) == {KEY, Key("cleanup", name="uid-1")}
+    assert cache.tokens[KEY].uid == "uid-2"
+    assert cache.tokens_by_uid == {"uid-2": KEY}
+    assert cache.observe_token("DELETED", token(4)) == {Key("cleanup", name="uid-1")}
+    assert cache.tokens[KEY].uid == "uid-2"
+    assert set(cache.every_key()) == {KEY, Key("cleanup", name="uid-1")}
 
 
 def test_an_answer_that_comes_after_the_deletion_wakes_no_ghost() -> None:
-    mirror = Cache()
-    mirror.observe_token("ADDED", token(1))
-    mirror.observe_token("DELETED", token(3))
-    assert mirror.observe_token("MODIFIED", token(2)) == set()
-    assert mirror.tokens == {}
-    mirror.observe_secret("DELETED", pull_secret(3), "credentials")
-    assert mirror.observe_secret("MODIFIED", pull_secret(2), "credentials") == set()
-    assert mirror.pull_secrets == {}
+    cache = Cache()
+    cache.observe_token("ADDED", token(1))
+    cache.observe_token("DELETED", token(3))
+    assert cache.observe_token("MODIFIED", token(2)) == set()
+    assert cache.tokens == {}
+    cache.observe_secret("DELETED", pull_secret(3), "credentials")
+    assert cache.observe_secret("MODIFIED", pull_secret(2), "credentials") == set()
+    assert cache.pull_secrets == {}
 
 
 def test_deletions_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED_DELETIONS", 3)
-    mirror = Cache()
+    cache = Cache()
     for number in range(10):
         body = token(2 * number + 1)
         body["metadata"]["name"] = f"reader-{number}"
-        mirror.observe_token("ADDED", body)
-        mirror.observe_token("DELETED", body)
-    assert len(mirror._deletions) == 3
+        cache.observe_token("ADDED", body)
+        cache.observe_token("DELETED", body)
+    assert len(cache._deletions) == 3
 
 
 @pytest.fixture
-def mirror() -> Cache:
-    mirror = Cache()
-    mirror.observe_token("ADDED", token(1, far=("staging",)))
-    return mirror
+def cache() -> Cache:
+    cache = Cache()
+    cache.observe_token("ADDED", token(1, far=("staging",)))
+    return cache
 
 
-def test_the_indexes_lead_to_the_token(mirror: Cache) -> None:
-    assert mirror.observe_scope_map("ADDED", scope_map(1)) == {KEY}
-    assert mirror.observe_namespace("ADDED", namespace(1)) == {KEY}
+def test_the_indexes_lead_to_the_token(cache: Cache) -> None:
+    assert cache.observe_scope_map("ADDED", scope_map(1)) == {KEY}
+    assert cache.observe_namespace("ADDED", namespace(1)) == {KEY}
     staging = namespace(1)
     staging["metadata"]["name"] = "staging"
-    assert mirror.observe_namespace("ADDED", staging) == {KEY}
-    assert mirror.observe_secret("ADDED", record(1), "credentials") == {KEY}
-    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == {PLACE}
-    assert mirror.observe_service_account("ADDED", account(1)) == {KEY, PLACE}
+    assert cache.observe_namespace("ADDED", staging) == {KEY}
+    assert cache.observe_secret("ADDED", record(1), "credentials") == {KEY}
+    assert cache.observe_secret("ADDED", pull_secret(1), "credentials") == {PLACE}
+    assert cache.observe_service_account("ADDED", account(1)) == {KEY, PLACE}
     listed = account(2, secrets=("reader-pull",))
-    assert mirror.observe_service_account("MODIFIED", listed) == {PLACE}, "whether it is there is the same"
+    assert cache.observe_service_account("MODIFIED", listed) == {PLACE}, "whether it is there is the same"
 
 
-def test_the_indexes_follow_the_spec(mirror: Cache) -> None:
-    mirror.observe_token("MODIFIED", token(2, map_="other"))
-    assert mirror.observe_scope_map("ADDED", scope_map(1)) == set()
+def test_the_indexes_follow_the_spec(cache: Cache) -> None:
+    cache.observe_token("MODIFIED", token(2, map_="other"))
+    assert cache.observe_scope_map("ADDED", scope_map(1)) == set()
     staging = namespace(1)
     staging["metadata"]["name"] = "staging"
-    assert mirror.observe_namespace("ADDED", staging) == set()
+    assert cache.observe_namespace("ADDED", staging) == set()
 
 
-def test_deletions_lead_to_the_token(mirror: Cache) -> None:
+def test_deletions_lead_to_the_token(cache: Cache) -> None:
     added: list[Event] = [
         ("ADDED", "scopemap", scope_map(1)),
         ("ADDED", "namespace", namespace(1)),
         ("ADDED", "record", record(1)),
     ]
     for event in added:
-        observe(mirror, event)
-        assert observe(mirror, ("DELETED", *event[1:])) == {KEY}, event[1]
+        observe(cache, event)
+        assert observe(cache, ("DELETED", *event[1:])) == {KEY}, event[1]
 
 
-def test_deletions_in_a_place_lead_there(mirror: Cache) -> None:
-    mirror.observe_secret("ADDED", pull_secret(1), "credentials")
-    assert mirror.observe_secret("DELETED", pull_secret(1), "credentials") == {PLACE}
-    mirror.observe_service_account("ADDED", account(1))
-    assert mirror.observe_service_account("DELETED", account(1)) == {KEY, PLACE}
-    assert dict(mirror.service_accounts) == {}, "nothing is kept of a namespace that was"
+def test_deletions_in_a_place_lead_there(cache: Cache) -> None:
+    cache.observe_secret("ADDED", pull_secret(1), "credentials")
+    assert cache.observe_secret("DELETED", pull_secret(1), "credentials") == {PLACE}
+    cache.observe_service_account("ADDED", account(1))
+    assert cache.observe_service_account("DELETED", account(1)) == {KEY, PLACE}
+    assert dict(cache.service_accounts) == {}, "nothing is kept of a namespace that was"
 
 
 def test_what_belongs_to_no_token_leads_to_a_sweep() -> None:
-    mirror = Cache()
+    cache = Cache()
     cleanup = {Key("cleanup", name="uid-1")}
-    assert mirror.observe_secret("ADDED", record(1), "credentials") == cleanup
-    assert mirror.observe_secret("ADDED", pull_secret(1), "credentials") == {PLACE}
-    assert mirror.observe_service_account("ADDED", account(1, ours="reader-pull=uid-1")) == {PLACE}
-    assert set(mirror.every_key()) == cleanup
-    assert mirror.namespaces_with("uid-1") == {"web"}
+    assert cache.observe_secret("ADDED", record(1), "credentials") == cleanup
+    assert cache.observe_secret("ADDED", pull_secret(1), "credentials") == {PLACE}
+    assert cache.observe_service_account("ADDED", account(1, ours="reader-pull=uid-1")) == {PLACE}
+    assert set(cache.every_key()) == cleanup
+    assert cache.namespaces_with("uid-1") == {"web"}
 
 
-def test_a_secret_that_changes_hands_wakes_both(mirror: Cache) -> None:
-    mirror.observe_secret("ADDED", pull_secret(1), "credentials")
-    keys = mirror.observe_secret("MODIFIED", pull_secret(2, owner="uid-2"), "credentials")
+def test_a_secret_that_changes_hands_wakes_both(cache: Cache) -> None:
+    cache.observe_secret("ADDED", pull_secret(1), "credentials")
+    keys = cache.observe_secret("MODIFIED", pull_secret(2, owner="uid-2"), "credentials")
     assert keys == {PLACE, Key("place", "web", "uid-2")}
-    assert "uid-1" not in mirror.secrets_of
+    assert "uid-1" not in cache.secrets_of
 
 
 @pytest.mark.parametrize(
@@ -285,10 +285,10 @@ def test_a_secret_that_changes_hands_wakes_both(mirror: Cache) -> None:
         ({"labels": {"team": "web"}, "deletionTimestamp": "2027-03-01T12:00:00Z"}, True),
     ],
 )
-def test_a_namespace_counts_only_where_it_matters(mirror: Cache, change: dict[str, Any], relevant: bool) -> None:
+def test_a_namespace_counts_only_where_it_matters(cache: Cache, change: dict[str, Any], relevant: bool) -> None:
     accepts = "b,a" if change.get("accepts") == " a,b ,, " else None
-    mirror.observe_namespace("ADDED", namespace(1, labels={"team": "web"}, accepts=accepts))
-    assert bool(mirror.observe_namespace("MODIFIED", namespace(2, **change))) is relevant
+    cache.observe_namespace("ADDED", namespace(1, labels={"team": "web"}, accepts=accepts))
+    assert bool(cache.observe_namespace("MODIFIED", namespace(2, **change))) is relevant
 
 
 @pytest.mark.parametrize(
@@ -301,37 +301,35 @@ def test_a_namespace_counts_only_where_it_matters(mirror: Cache, change: dict[st
         (account(2, secrets=("a",), ours="a=uid-1"), True),
     ],
 )
-def test_a_service_account_counts_only_where_it_matters(mirror: Cache, after: dict[str, Any], relevant: bool) -> None:
-    mirror.observe_service_account("ADDED", account(1, secrets=("a",)))
-    assert bool(mirror.observe_service_account("MODIFIED", after)) is relevant
+def test_a_service_account_counts_only_where_it_matters(cache: Cache, after: dict[str, Any], relevant: bool) -> None:
+    cache.observe_service_account("ADDED", account(1, secrets=("a",)))
+    assert bool(cache.observe_service_account("MODIFIED", after)) is relevant
 
 
 def test_consent_is_a_list_with_commas() -> None:
-    mirror = Cache()
-    mirror.observe_namespace("ADDED", namespace(1, accepts=" a,b ,, "))
-    assert mirror.namespaces["web"].accepts == {"a", "b"}
+    cache = Cache()
+    cache.observe_namespace("ADDED", namespace(1, accepts=" a,b ,, "))
+    assert cache.namespaces["web"].accepts == {"a", "b"}
 
 
 def test_secrets_of_the_credentials_namespace() -> None:
-    mirror = Cache()
+    cache = Cache()
     leaf = record(1)
     leaf["metadata"]["labels"] = {names.COMPONENT_LABEL: names.SIGNING_KEY}
-    assert mirror.observe_secret("MODIFIED", leaf, "credentials") == {
-        Key("signing-keys", name=leaf["metadata"]["name"])
-    }
+    assert cache.observe_secret("MODIFIED", leaf, "credentials") == {Key("signing-keys", name=leaf["metadata"]["name"])}
     spoiled = record(2)
     spoiled["data"] = {}
-    mirror.observe_secret("ADDED", spoiled, "credentials")
-    assert mirror.records["uid-1"].record is None
+    cache.observe_secret("ADDED", spoiled, "credentials")
+    assert cache.records["uid-1"].record is None
     # A record's labels in another namespace make no record.
     planted = record(3, owner="uid-9")
     planted["metadata"]["namespace"] = "web"
-    assert mirror.observe_secret("ADDED", planted, "credentials") == set()
-    assert "uid-9" not in mirror.records
+    assert cache.observe_secret("ADDED", planted, "credentials") == set()
+    assert "uid-9" not in cache.records
 
 
 def test_a_token_without_a_readable_spec_is_known_all_the_same() -> None:
-    mirror = Cache()
+    cache = Cache()
     body = {"metadata": meta("reader", 1), "spec": {"scopeMapRef": None, "pullSecret": None}}
-    assert mirror.observe_token("ADDED", body) == {KEY}
-    assert mirror.tokens[KEY].targets == ("web",)
+    assert cache.observe_token("ADDED", body) == {KEY}
+    assert cache.tokens[KEY].targets == ("web",)

@@ -1,4 +1,4 @@
-"""The mirror comes to agree with what the API server lists, whatever the watches lost."""
+"""The cache comes to agree with what the API server lists, whatever the watches lost."""
 
 from typing import Any
 
@@ -27,19 +27,19 @@ async def settled() -> World:
     return world
 
 
-def everything(mirror: Cache) -> dict[str, Any]:
+def everything(cache: Cache) -> dict[str, Any]:
     parts = ("tokens", "tokens_by_uid", "scope_maps", "namespaces", "records", "pull_secrets")
-    state: dict[str, Any] = {part: dict(getattr(mirror, part)) for part in parts}
+    state: dict[str, Any] = {part: dict(getattr(cache, part)) for part in parts}
     for part in ("tokens_by_map", "tokens_by_target", "secrets_of", "entries_of", "service_accounts"):
-        state[part] = {key: value for key, value in getattr(mirror, part).items() if value}
+        state[part] = {key: value for key, value in getattr(cache, part).items() if value}
     return state
 
 
 async def test_an_empty_mirror_learns_everything() -> None:
     world = await settled()
-    mirror = Cache()
-    keys = await resync(world.api, mirror, "credentials")
-    assert everything(mirror) == everything(world.cache)
+    cache = Cache()
+    keys = await resync(world.api, cache, "credentials")
+    assert everything(cache) == everything(world.cache)
     assert KEY in keys
 
 

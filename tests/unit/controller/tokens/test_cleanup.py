@@ -53,7 +53,7 @@ async def test_while_the_token_lives_nothing_goes(world: World) -> None:
     uid = str(world.api.objects["registrytokens", "web", "reader"]["metadata"]["uid"])
     before = dict(world.api.objects)
     await world.sweep(uid)
-    # Nor where the mirror has not seen the token: the API server has.
+    # Nor where the cache has not seen the token: the API server has.
     world.cache.tokens.clear()
     world.cache.tokens_by_uid.clear()
     await world.sweep(uid)
