@@ -57,6 +57,8 @@ class _Attempt:
     refused: bool = False
     """Whether one of the problems does not pass by itself."""
     failed: set[str] = field(default_factory=set)
+    untried: set[str] = field(default_factory=set)
+    """ServiceAccounts that the next pass tries."""
     unanswered: int = 0
     """Writes to ServiceAccounts that the API server gave no proper answer to."""
     retry: str | None = None
@@ -121,6 +123,7 @@ class PlaceReconciler:
                 self._wake(token_key)
             elif attempt.unanswered:
                 actions = p.entries_last(actions)
+        attempt.untried = {a.account.name for a in actions if isinstance(a, p.AddEntry | p.RemoveEntry)}
         if plan.actions:
             # What was written changes what there is to report: a repair that was made again may not last.
             facts = self._gatherer.facts(facts.token)
@@ -192,9 +195,12 @@ class PlaceReconciler:
             attempt.unanswered += isinstance(error, Unavailable)
         match action:
             case p.WritePullSecret(wanted):
-                what = f"Secret {wanted.namespace}/{wanted.name}"
+                what, about = f"Secret {wanted.namespace}/{wanted.name}", ""
             case p.AddEntry(account, secret):
-                what = f"the entry of {secret} in ServiceAccount {account.namespace}/{account.name}"
+                what, about = (
+                    f"the entry of {secret} in ServiceAccount {account.namespace}/{account.name}",
+                    account.name,
+                )
             case _:
                 # Of what is taken away nothing is told: everybody can write a label or an annotation that names this
                 # token.
@@ -205,7 +211,7 @@ class PlaceReconciler:
         else:
             reason = Reason.WRITE_REFUSED if refused else Reason.WRITE_FAILED
             text = f"{what} cannot be written, and is tried again: {text}"
-            attempt.problems.append(Problem(place.namespace, reason, text))
+            attempt.problems.append(Problem(place.namespace, reason, text, about))
 
     async def _act(self, facts: Facts | None, place: p.Place, action: p.Action) -> bool:
         """Tells whether anything was written."""
@@ -267,14 +273,17 @@ def _report(aim: Aim, before: Report | None, attempt: _Attempt, contested: froze
     if attempt.retry is not None:
         earlier = before.attempts if before is not None else 0
         attempts = min(earlier + 1, MAX_ATTEMPTS) if attempt.seconds < HANGING_SECONDS else MAX_ATTEMPTS
+    # Of what had no turn is told what was told before, so that the message does not change with each pass.
+    kept = [problem for problem in before.problems if problem.account in attempt.untried] if before is not None else []
+    problems = sorted([*attempt.problems, *kept], key=lambda problem: problem.account)
     return Report(
         aim=aim,
-        problems=tuple(attempt.problems),
+        problems=tuple(problems),
         blocked=attempt.secret_refused or (attempt.secret_failed and attempts == MAX_ATTEMPTS),
         contested=contested,
-        failed=frozenset(attempt.failed),
+        failed=frozenset(attempt.failed | (before.failed & attempt.untried if before is not None else set())),
         attempts=attempts,
-        told=not attempt.problems or attempt.refused or attempts == MAX_ATTEMPTS,
+        told=not problems or attempt.refused or attempts == MAX_ATTEMPTS,
     )
 
 

@@ -17,6 +17,8 @@ class Problem:
     namespace: str
     reason: Reason
     message: str
+    account: str = ""
+    """Name of the ServiceAccount whose entry it is about; empty where it is about the pull secret."""
 
 
 class Aim(NamedTuple):

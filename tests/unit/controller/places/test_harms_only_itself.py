@@ -194,6 +194,29 @@ async def test_a_namespace_that_terminates_in_the_middle_is_waited_for_by_nobody
     assert "staging" in _message(world, "Ready")
 
 
+@pytest.mark.parametrize("bad", [{"b"}, {"a", "b", "c"}], ids=["one", "three"])
+@pytest.mark.parametrize("name", ["refused", "webhook is down", "conflict"])
+async def test_a_service_account_harms_neither_the_others_nor_the_pull_secret(name: str, bad: set[str]) -> None:
+    world = await new_world()
+    for account in "abcde":
+        world.account("staging", account)
+    world.api.remove(SECRETS, "staging", "reader-pull")
+
+    def before_write(verb: str, place: Place) -> None:
+        if place[:2] == ("serviceaccounts", "staging") and place[2] in bad:
+            raise ERRORS[name]()
+
+    world.api.before_write = before_write
+    world.token(**SPEC | {"pullSecret": SPEC["pullSecret"] | {"serviceAccounts": ["*"]}})
+    await world.work(rounds=3)
+    assert len(set(world.passwords().values())) == 1
+    assert ("staging", "reader-pull") in world.passwords()
+    good = [account for account in ("a", "b", "c", "d", "e", "default") if account not in bad]
+    assert all(world.entries("staging", account) == ["reader-pull"] for account in good)
+    assert world.condition()[0] == "False"
+    assert all(f"ServiceAccount staging/{account}" in _message(world, "Ready") for account in bad)
+
+
 async def test_a_foreign_secret_in_one_place_is_left_alone_and_delays_nobody() -> None:
     world = await new_world()
     world.api.remove(SECRETS, "staging", "reader-pull")
