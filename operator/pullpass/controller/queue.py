@@ -40,9 +40,10 @@ MAX_RUNNING = 64
 """Passes under way at once, slow ones included."""
 MAX_OF_KIND = 40
 MAX_OF_NAMESPACE = 4
+MAX_TOKENS_OF_NAMESPACE = 12
 MAX_RETRIES = 16
-"""Passes under way at once of one kind, of one kind in one namespace (a token's pass writes nothing in its namespace,
-and must not wait for places that hang there), and of keys that failed before."""
+"""Passes under way at once of one kind, of one kind in one namespace, and of keys that failed before. There are more of
+tokens, as their passes wait for token servers that hang, which is not their namespace's doing."""
 CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
@@ -290,7 +291,7 @@ class WorkQueue:
             return None
         self._turn = (self._turn + 1) % SHARE
         for lanes in (self._others, self._urgent) if self._turn == 0 else (self._urgent, self._others):
-            key = lanes.pop(full, lambda of: of_namespace[of] >= MAX_OF_NAMESPACE)
+            key = lanes.pop(full, lambda of: of_namespace[of] >= _most_of_namespace(of[0]))
             if key is not None:
                 self._running[key] = _Pass(clock, urgent=lanes is self._urgent, retry=False)
                 return key
@@ -318,3 +319,7 @@ class WorkQueue:
         if self._dated:
             waits.append(min((self._dated[0][0] - now).total_seconds(), CLOCK_CHECK))
         return max(min(waits), 0) if waits else None
+
+
+def _most_of_namespace(kind: Kind) -> int:
+    return MAX_TOKENS_OF_NAMESPACE if kind == "token" else MAX_OF_NAMESPACE

@@ -25,6 +25,8 @@ from pullpass.kube.client import Kube
 from pullpass.kube.resources import ENDPOINT_SLICES
 
 ANSWER_SECONDS = 5
+"""Longer than a token server can stand still unnoticed (`kube/standstill.py`): one that is not ready and does not
+answer in that time doubts what it knows before it is ready."""
 ANSWER_BYTES = 4096
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 """From which on a refusal says how far a replica's clock is from ours."""
@@ -88,7 +90,8 @@ class Replicas:
     @asynccontextmanager
     async def connect(cls, kube: Kube, settings: OperatorSettings) -> AsyncIterator["Replicas"]:
         """Keeps connections to the replicas while the context lasts."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        # Not rounded up to whole seconds: every rotation waits that long for a replica that hangs.
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, ceil_threshold=2 * ANSWER_SECONDS)
         async with aiohttp.ClientSession(
             timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
         ) as session:

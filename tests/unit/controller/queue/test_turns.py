@@ -9,6 +9,7 @@ from pullpass.controller.queue import (
     MAX_OF_KIND,
     MAX_OF_NAMESPACE,
     MAX_RUNNING,
+    MAX_TOKENS_OF_NAMESPACE,
     RETRIES_PER_SECOND,
     SLOW_SECONDS,
     Key,
@@ -67,6 +68,20 @@ async def test_a_namespace_where_everything_hangs_leaves_turns_for_the_others(cl
     assert len(found) == MAX_OF_NAMESPACE
     queue.add(place("web"))
     assert await begun(queue) == [place("web")]
+
+
+async def test_tokens_that_wait_for_a_token_server_take_more_turns_of_their_namespace(clocks: Clocks) -> None:
+    """A replica that hangs is not their namespace's doing, and a rotation that waits too long outlives its password."""
+    queue = clocks.queue()
+    for number in range(100):
+        queue.add(key("team", f"t{number}"))
+    found: list[Key] = []
+    for _ in range(10):
+        found += await begun(queue)
+        clocks.forward(SLOW_SECONDS)
+    assert len(found) == MAX_TOKENS_OF_NAMESPACE
+    queue.add(key("web", "a"))
+    assert await begun(queue) == [key("web", "a")]
 
 
 async def test_places_that_hang_leave_turns_for_the_tokens_of_their_namespace(clocks: Clocks) -> None:
