@@ -192,7 +192,7 @@ def _problems(scene: "Scene", token: Body, record: Record, namespace: str) -> se
         not token_uid(secret) or (secret["metadata"].get("annotations") or {}).get(names.TOKEN_ANNOTATION) != whose
     ):
         problems.add("SecretNotOwned")
-    elif ("secrets", namespace) in scene.broken and not _has_newest(record, secret):
+    if ("secrets", namespace) in scene.broken and not _has_newest(record, secret):
         problems |= {"WriteRefused", "WriteFailed"}
     if ("serviceaccounts", namespace) in scene.broken and _lacking(scene, token, namespace):
         problems |= {"WriteRefused", "WriteFailed"}
