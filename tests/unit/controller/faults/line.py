@@ -90,7 +90,13 @@ class Line(Kube):
             raise asyncio.CancelledError
         call = Call(verb, place, request, asyncio.get_running_loop().create_future())
         self.waiting.append(call)
-        fault = await call.answered
+        try:
+            fault = await call.answered
+        except asyncio.CancelledError:
+            # Nobody waits for the answer any more; `answer` takes its call out before it goes on.
+            if call in self.waiting:
+                self.waiting.remove(call)
+            raise
         self.asked.append((verb, place))
         if fault is None or verb not in fault.verbs:
             answer: T = await self.carry_out(call)
