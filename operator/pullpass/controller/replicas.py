@@ -25,8 +25,8 @@ from pullpass.kube.client import Kube
 from pullpass.kube.resources import ENDPOINT_SLICES
 
 ANSWER_SECONDS = 5
-"""Longer than a token server can stand still unnoticed (`kube/standstill.py`): one that is not ready and does not
-answer in that time doubts what it knows before it is ready."""
+"""Longer than a token server can stand still unnoticed (`kube/standstill.py`): one that did not answer as it stood
+still catches up with the API server before it is ready again."""
 ANSWER_BYTES = 4096
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 """From which on a refusal says how far a replica's clock is from ours."""
