@@ -27,8 +27,8 @@ from pullpass.credentials.record import Record, Slot
 from pullpass.kube.standstill import Heartbeat
 from pullpass.signing.certificates import new_ca, new_leaf
 from pullpass.tokenserver.cache import AccessCache
-from pullpass.tokenserver.handler import TokenServer
-from pullpass.tokenserver.http.connections import Connections, Site
+from pullpass.tokenserver.handler import BODY_BYTES, TokenServer
+from pullpass.tokenserver.http.listener import listen
 from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.process import age_of, reflectors, spare_mirror
 from pullpass.tokenserver.settings import TokenServerSettings
@@ -99,17 +99,8 @@ def aged(mirror: AccessCache) -> Callable[[], float]:
     return age
 
 
-async def _empty(_: web.Request) -> web.Response:
+async def _empty(_: web.BaseRequest) -> web.Response:
     return web.Response(body=b"{}", content_type="application/json")
-
-
-async def listen(application: web.Application, connections: Connections) -> int:
-    """Serves an application on a free port of the loopback interface, as the process does; which port."""
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    site = Site(runner, connections, "127.0.0.1", 0)
-    await site.start()
-    return site.port
 
 
 async def serve(trusted: list[str]) -> None:
@@ -120,18 +111,15 @@ async def serve(trusted: list[str]) -> None:
     settings = TokenServerSettings("credentials", ONE, trusted_proxies=proxies)
     server = TokenServer(settings, mirror, age=aged(mirror))
     server.connections.fit_descriptors()
-    empty = web.Application()
-    empty.router.add_get("/token", _empty)
-    port, empty_port = [await listen(app, server.connections) for app in (server.application(), empty)]
     spare_mirror()
-    management = Management(server, mirror)
-    ports = {
-        "port": port,
-        "management_port": await listen(management.application(), management.connections),
-        "empty_port": empty_port,
-    }
-    print(json.dumps({**ports, "password": text}), flush=True)
-    await asyncio.Event().wait()
+    async with (
+        server.serve("127.0.0.1", 0) as port,
+        Management(server, mirror).serve("127.0.0.1", 0) as management_port,
+        listen(_empty, server.connections, "127.0.0.1", 0, body_bytes=BODY_BYTES) as empty_port,
+    ):
+        ports = {"port": port, "management_port": management_port, "empty_port": empty_port}
+        print(json.dumps({**ports, "password": text}), flush=True)
+        await asyncio.Event().wait()
 
 
 def main() -> int:

@@ -5,10 +5,7 @@ import logging
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from aiohttp import web
-
 from pullpass.tokenserver.handler import TokenServer
-from pullpass.tokenserver.http.connections import Site
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import TWO
 from tests.unit.tokenserver.world import COST, World
@@ -99,16 +96,13 @@ class Server:
 
     def __init__(self) -> None:
         self.world = World()
-        self._server = TokenServer(
+        server = TokenServer(
             SETTINGS, self.world.mirror, age=lambda: 0.0, clock=self.world.clock, monotonic=lambda: 0.0
         )
-        self._runner = web.AppRunner(self._server.application(), access_log=None, shutdown_timeout=0.1)
+        self._serving = server.serve("127.0.0.1", 0)
 
     async def __aenter__(self) -> Served:
-        await self._runner.setup()
-        site = Site(self._runner, self._server.connections, "127.0.0.1", 0)
-        await site.start()
-        served = Served(site.port)
+        served = Served(await self._serving.__aenter__())
         self._root = logging.getLogger()
         self._lines, self._level = served.lines, self._root.level
         self._root.addHandler(served.lines)
@@ -118,6 +112,6 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        await self._serving.__aexit__(kind, error, trace)
         self._root.removeHandler(self._lines)
         self._root.setLevel(self._level)

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from pullpass.access.actions import ANY
 from pullpass.access.grants import Access, grant, scope_text
@@ -22,7 +23,6 @@ from pullpass.tokenserver.authorization import authorize
 from pullpass.tokenserver.bcrypt_pool import Checks
 from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.errors import (
-    ExpectationFailed,
     FailedError,
     InvalidRequestError,
     MethodNotAllowed,
@@ -35,6 +35,7 @@ from pullpass.tokenserver.errors import (
 from pullpass.tokenserver.http.answers import HEADERS, PrerenderedResponse, refusal, takes_prerendered
 from pullpass.tokenserver.http.certificate import ServedCertificate
 from pullpass.tokenserver.http.connections import Connections
+from pullpass.tokenserver.http.listener import listen
 from pullpass.tokenserver.http.proxies import FORWARDED, Proxies
 from pullpass.tokenserver.issuing import Issued, Issuer, credential_end
 from pullpass.tokenserver.limits import Limits
@@ -92,14 +93,15 @@ class TokenServer:
         self.draining = False
         """Whether it is about to end, and says unready."""
 
-    def application(self) -> web.Application:
-        """Builds the aiohttp application."""
-        app = web.Application(client_max_size=BODY_BYTES)
-        for path in TOKEN_PATHS:
-            app.router.add_route("*", path, self._token, expect_handler=_expect)
-        app.router.add_route("*", "/{path:.*}", self._nothing_here, expect_handler=_expect)
-        app.on_cleanup.append(self._close)
-        return app
+    @asynccontextmanager
+    async def serve(self, host: str | None, port: int) -> AsyncIterator[int]:
+        """Answers token requests while the context lasts (see `listen`); yields the port."""
+        try:
+            async with listen(self._respond, self.connections, host, port, body_bytes=BODY_BYTES) as open_port:
+                yield open_port
+        finally:
+            self.audit.flush()
+            self.checks.close()
 
     def drain(self) -> None:
         """Reports unready from now on and closes each connection with its next answer; tokens are issued on."""
@@ -123,7 +125,9 @@ class TokenServer:
             return "there is no signing leaf yet"
         return None
 
-    async def _token(self, http: web.Request) -> web.StreamResponse:
+    async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
+        if http.path not in TOKEN_PATHS:
+            return refusal(PageNotFound(f"tokens are issued under {TOKEN_PATHS[0]}"))
         begun = time.perf_counter()
         oauth = http.method == "POST"
         asked: TokenRequest | None = None
@@ -158,7 +162,7 @@ class TokenServer:
             response.force_close()
         return response
 
-    def _answer(self, http: web.Request, issued: Issued, second: int) -> web.StreamResponse:
+    def _answer(self, http: web.BaseRequest, issued: Issued, second: int) -> web.StreamResponse:
         if takes_prerendered(http) and not self.draining:
             return PrerenderedResponse(issued.answer(second))
         return web.Response(body=issued.body(second), headers=HEADERS)
@@ -214,7 +218,7 @@ class TokenServer:
         return signer
 
     def _note(
-        self, http: web.Request, registry: Registry | None, asked: TokenRequest | None, error: TokenRequestError
+        self, http: web.BaseRequest, registry: Registry | None, asked: TokenRequest | None, error: TokenRequestError
     ) -> None:
         parsed = password.parse(asked.password) if asked is not None else None
         self.audit.refused(
@@ -227,13 +231,13 @@ class TokenServer:
             parsed.id if parsed is not None else None,
         )
 
-    def _sender(self, http: web.Request) -> str:
+    def _sender(self, http: web.BaseRequest) -> str:
         peer = http.remote or ""
         if not self._proxies:
             return peer
         return self._proxies.sender(peer, tuple(http.headers.getall(FORWARDED, ())))
 
-    async def _receive(self, http: web.Request) -> RawRequest:
+    async def _receive(self, http: web.BaseRequest) -> RawRequest:
         """Takes a request off the wire, within bounds. Raises TokenRequestError."""
         sender, body = self._sender(http), b""
         if http.method == "POST":
@@ -250,25 +254,8 @@ class TokenServer:
             http.headers.get("User-Agent", ""),
         )
 
-    async def _nothing_here(self, _: web.Request) -> web.StreamResponse:
-        return refusal(PageNotFound(f"tokens are issued under {TOKEN_PATHS[0]}"))
 
-    async def _close(self, _: web.Application) -> None:
-        self.audit.flush()
-        self.checks.close()
-
-
-async def _expect(http: web.Request) -> web.StreamResponse | None:
-    """Meets an expectation (RFC 9110, 10.1.1). aiohttp's own fails where the header is not UTF-8."""
-    if http.headers.get("Expect", "").lower() != "100-continue":
-        return refusal(ExpectationFailed())
-    if http.version == HttpVersion11:
-        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        http.writer.output_size = 0
-    return None
-
-
-async def _body(http: web.Request) -> bytes:
+async def _body(http: web.BaseRequest) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await http.read()

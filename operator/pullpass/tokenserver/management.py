@@ -5,12 +5,12 @@ and issues no access token. Before the operator publishes a password it asks eac
 the password to nobody.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from aiohttp import web
 
-from pullpass.api import acceptance
 from pullpass.api.acceptance import Acceptance
 from pullpass.api.times import utcnow
 from pullpass.tokenserver.authentication import Identity
@@ -20,9 +20,11 @@ from pullpass.tokenserver.errors import PageNotFound, UnauthenticatedError
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.answers import HEADERS, page, refusal
 from pullpass.tokenserver.http.connections import Connections
+from pullpass.tokenserver.http.listener import listen
 
 MAX_CONNECTIONS = 64
 """Some for each prober, scraper and operator. When it is too many, those that wait for their client are closed."""
+BODY_BYTES = 1024
 
 
 class Management:
@@ -34,29 +36,30 @@ class Management:
         self._clock = clock
         self.connections = Connections(MAX_CONNECTIONS)
 
-    def application(self) -> web.Application:
-        """The aiohttp application."""
-        app = web.Application(client_max_size=1024)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get(acceptance.path("{uid}"), self._acceptance)
-        app.router.add_route("*", "/{path:.*}", self._nothing_here)
-        return app
+    @asynccontextmanager
+    async def serve(self, host: str | None, port: int) -> AsyncIterator[int]:
+        """Answers on the management port while the context lasts (see `listen`); yields the port."""
+        async with listen(self._respond, self.connections, host, port, body_bytes=BODY_BYTES) as open_port:
+            yield open_port
 
-    async def _healthz(self, _: web.Request) -> web.StreamResponse:
-        return page(b"ok\n")
+    async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
+        match http.path.split("/") if http.method in ("GET", "HEAD") else ():
+            case ["", "healthz"]:
+                return page(b"ok\n")
+            case ["", "readyz"]:
+                return self._readyz()
+            case ["", "metrics"]:
+                return page(self._server.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+            case ["", "tokens", uid] if uid:
+                return self._acceptance(uid, http.query)
+        return refusal(PageNotFound("this is the management port of a token server, which has no such page"))
 
-    async def _readyz(self, _: web.Request) -> web.StreamResponse:
+    def _readyz(self) -> web.StreamResponse:
         why = "stopping" if self._server.draining else self._server.why_unready()
         return page(f"{why or 'ok'}\n".encode(), status=200 if why is None else 503)
 
-    async def _metrics(self, _: web.Request) -> web.StreamResponse:
-        return page(self._server.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
-
-    async def _acceptance(self, http: web.Request) -> web.StreamResponse:
-        uid = http.match_info["uid"]
-        answer = self.evaluate(uid, http.query.get("password", ""), http.query.get("registry", ""))
+    def _acceptance(self, uid: str, query: Mapping[str, str]) -> web.StreamResponse:
+        answer = self.evaluate(uid, query.get("password", ""), query.get("registry", ""))
         status = 200 if self._cache.token_of_uid(uid) is not None else 404
         return web.Response(body=answer.model_dump_json().encode(), status=status, headers=HEADERS)
 
@@ -90,6 +93,3 @@ class Management:
         except UnauthenticatedError as error:
             return error.reason
         return None
-
-    async def _nothing_here(self, _: web.Request) -> web.StreamResponse:
-        return refusal(PageNotFound("this is the management port of a token server, which has no such page"))

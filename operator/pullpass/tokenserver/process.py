@@ -7,8 +7,6 @@ import logging
 import signal
 import time
 
-from aiohttp import web
-
 from pullpass.api import names
 from pullpass.kube.client import Kube
 from pullpass.kube.reflector import Reflector
@@ -17,14 +15,11 @@ from pullpass.kube.standstill import Heartbeat
 from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.certificate import ServedCertificate
-from pullpass.tokenserver.http.connections import Site
 from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.settings import TokenServerSettings
 
 log = logging.getLogger(__name__)
 
-CLOSING_SECONDS = 5
-"""Time for requests under way once the port is closed."""
 GARBAGE_OBJECTS = 20_000
 """New objects after which Python looks for cycles; its default of 700 is a few dozen requests."""
 
@@ -88,34 +83,28 @@ async def run(settings: TokenServerSettings) -> None:
         server = TokenServer(settings, mirror, age=age, certificate=certificate)
         server.connections.fit_descriptors()
         management = Management(server, mirror)
-        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=CLOSING_SECONDS)
-        managed = web.AppRunner(management.application(), access_log=None, shutdown_timeout=CLOSING_SECONDS)
-        await runner.setup()
-        await managed.setup()
         tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
         tasks.append(loop.create_task(heartbeat.run()))
         if certificate is not None:
             tasks.append(loop.create_task(certificate.watch()))
         tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
+        host = settings.host or None
         try:
-            await Site(managed, management.connections, settings.host or None, settings.management_port).start()
-            await Site(runner, server.connections, settings.host or None, settings.port).start()
-            log.info(
-                "listening on port %d, %s; management on port %d",
-                settings.port,
-                "HTTP" if certificate is None else "HTTPS",
-                settings.management_port,
-            )
-            # Following never ends by itself; should it, its error must end the process and not go unseen.
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            server.drain()
-            log.info("stopping in %g s", settings.drain_seconds)
-            await asyncio.sleep(settings.drain_seconds)
+            async with management.serve(host, settings.management_port), server.serve(host, settings.port):
+                log.info(
+                    "listening on port %d, %s; management on port %d",
+                    settings.port,
+                    "HTTP" if certificate is None else "HTTPS",
+                    settings.management_port,
+                )
+                # Following never ends by itself; should it, its error must end the process and not go unseen.
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                server.drain()
+                log.info("stopping in %g s", settings.drain_seconds)
+                await asyncio.sleep(settings.drain_seconds)
         finally:
-            await runner.cleanup()
-            await managed.cleanup()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

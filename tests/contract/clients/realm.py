@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiohttp import web
-
 from pullpass.credentials import hashing
 from pullpass.credentials.password import derive
 from pullpass.credentials.record import Record, Slot
@@ -18,7 +16,6 @@ from pullpass.signing.certificates import KeyPair, new_ca, new_leaf
 from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.certificate import ServedCertificate
-from pullpass.tokenserver.http.connections import Site
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.certificates import Mount
 from tests.cluster import ports
@@ -70,7 +67,8 @@ class Realm:
         """Answer until the context ends."""
         loop = asyncio.new_event_loop()
         started = threading.Event()
-        runner = loop.run_until_complete(self._listen())
+        serving = self._server().serve("127.0.0.1", self.port)
+        loop.run_until_complete(serving.__aenter__())
         loop.call_soon(started.set)
         thread = threading.Thread(target=loop.run_forever, name="token server")
         thread.start()
@@ -80,18 +78,14 @@ class Realm:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
-            loop.run_until_complete(runner.cleanup())
+            loop.run_until_complete(serving.__aexit__(None, None, None))
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
 
-    async def _listen(self) -> web.AppRunner:
+    def _server(self) -> TokenServer:
         settings = TokenServerSettings("credentials", ONE, bcrypt_cost=_COST)
         certificate = ServedCertificate(self.mount.directory) if self.mount else None
-        server = TokenServer(settings, self._mirror, age=lambda: 0.0, certificate=certificate)
-        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        await Site(runner, server.connections, "127.0.0.1", self.port).start()
-        return runner
+        return TokenServer(settings, self._mirror, age=lambda: 0.0, certificate=certificate)
 
     def _token(self, name: str, granted: list[dict[str, Any]], now: datetime) -> None:
         """A ScopeMap, a RegistryToken that refers to it, and its credential record."""

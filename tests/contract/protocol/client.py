@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,13 +11,11 @@ from urllib.parse import urlencode
 
 import aiohttp
 import jwt
-from aiohttp import web
 from cryptography import x509
 from multidict import CIMultiDict
 from yarl import URL
 
 from pullpass.tokenserver.handler import TokenServer
-from pullpass.tokenserver.http.connections import Site
 from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import TWO
@@ -91,30 +90,21 @@ class Client:
             clock=self.world.clock,
             monotonic=lambda: self.seconds,
         )
-        self._runner = web.AppRunner(self.server.application(), access_log=None, shutdown_timeout=1)
-        management = Management(self.server, self.world.mirror, clock=self.world.clock)
-        self._management = management.connections
-        self._managed = web.AppRunner(management.application(), access_log=None, shutdown_timeout=1)
+        self._management = Management(self.server, self.world.mirror, clock=self.world.clock)
+        self._serving = AsyncExitStack()
         self.session = aiohttp.ClientSession()
         self.port = 0
         self.management_port = 0
 
     async def start(self) -> None:
         """Serves as the process does."""
-        await self._runner.setup()
-        site = Site(self._runner, self.server.connections, "127.0.0.1", 0)
-        await site.start()
-        self.port = site.port
-        await self._managed.setup()
-        site = Site(self._managed, self._management, "127.0.0.1", 0)
-        await site.start()
-        self.management_port = site.port
+        self.port = await self._serving.enter_async_context(self.server.serve("127.0.0.1", 0))
+        self.management_port = await self._serving.enter_async_context(self._management.serve("127.0.0.1", 0))
 
     async def stop(self) -> None:
         """Serves no more."""
         await self.session.close()
-        await self._runner.cleanup()
-        await self._managed.cleanup()
+        await self._serving.aclose()
 
     async def manage(self, path: str, method: str = "GET") -> Answer:
         """A request to the management port."""

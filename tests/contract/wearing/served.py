@@ -11,11 +11,8 @@ from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlencode
 
-from aiohttp import web
-
 from pullpass.tokenserver.handler import TokenServer
 from pullpass.tokenserver.http.certificate import ServedCertificate
-from pullpass.tokenserver.http.connections import Site
 from pullpass.tokenserver.management import Management
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.certificates import Mount
@@ -147,23 +144,13 @@ class Served:
         """Serves while the context lasts."""
         made = cls(*trusted, world=world, mount=mount)
         made.connections.fit_descriptors()
-        runner = web.AppRunner(made.server.application(), access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        site = Site(runner, made.connections, "127.0.0.1", 0)
-        await site.start()
-        made.port = site.port
-        managed = web.AppRunner(made.management.application(), access_log=None, shutdown_timeout=1)
-        await managed.setup()
-        site = Site(managed, made.management.connections, "127.0.0.1", 0)
-        await site.start()
-        made.management_port = site.port
-        try:
-            yield made
-        finally:
-            for wire in made._wires:
-                wire.close()
-            await runner.cleanup()
-            await managed.cleanup()
+        async with made.management.serve("127.0.0.1", 0) as management_port, made.server.serve("127.0.0.1", 0) as port:
+            made.port, made.management_port = port, management_port
+            try:
+                yield made
+            finally:
+                for wire in made._wires:
+                    wire.close()
 
     async def connect(self, source: str = "127.0.0.1") -> Wire:
         """A new connection, from that address of the loopback network, and ready for HTTP."""

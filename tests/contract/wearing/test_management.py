@@ -4,11 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from pullpass.tokenserver import management
 from pullpass.tokenserver.http import connections
-from pullpass.tokenserver.http.connections import Connections, Site
 from tests.cluster import ports
 from tests.contract.wearing.served import Served, Wire
 
@@ -49,14 +47,8 @@ async def test_headers_without_an_end_are_cut_off(served: Served) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=without_ipv6)])
 async def test_without_an_address_a_port_is_of_both_families(served: Served, address: str) -> None:
     """As the process has both of its ports."""
-    runner = web.AppRunner(served.management.application(), access_log=None)
-    await runner.setup()
-    port = ports.free()
-    await Site(runner, Connections(), None, port).start()
-    try:
+    async with served.management.serve(None, ports.free()) as port:
         wire = Wire(*await asyncio.open_connection(address, port))
         await wire.send(PROBE)
         assert (await wire.answer()).status == 200
         wire.close()
-    finally:
-        await runner.cleanup()

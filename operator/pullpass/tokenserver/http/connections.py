@@ -19,11 +19,9 @@ from aiohttp.http_exceptions import LineTooLong
 
 from pullpass.tokenserver.errors import (
     BusyError,
-    ExpectationFailed,
     FailedError,
     HeadersTooLargeError,
     InvalidRequestError,
-    PageNotFound,
     TokenRequestError,
 )
 from pullpass.tokenserver.http.answers import refusal, written_refusal
@@ -293,9 +291,6 @@ class Connection(web.RequestHandler, ApplicationProtocol):
             self._connections.unreadable += 1
             if isinstance(exc, LineTooLong):
                 error = HeadersTooLargeError("the request line or a header is too long")
-        elif isinstance(exc, UnicodeEncodeError) and "Expect" in request.headers:
-            # To an expectation where there is no route, aiohttp answers in the header's words, which may be any bytes.
-            error = ExpectationFailed()
         else:
             super().handle_error(request, status, exc, message)
             error = FailedError()
@@ -308,11 +303,7 @@ class Connection(web.RequestHandler, ApplicationProtocol):
     ) -> tuple[web.StreamResponse, bool]:
         """Sends an answer, and lets others have their turn before the next one that was asked for ahead: from
         Python 3.12 on, aiohttp answers all of these in one turn of the event loop.
-
-        To a request that no route is for, `OPTIONS *` for one, aiohttp has an answer of its own.
         """
-        if isinstance(resp, web.HTTPException):
-            resp = refusal(PageNotFound("this server issues tokens, and has nothing else"))
         sent = await super().finish_response(request, resp, start_time)
         if self._messages:
             await asyncio.sleep(0)
@@ -372,35 +363,3 @@ class _Refusal(asyncio.Protocol):
             # Not an asyncio.Transport to Python, as uvloop makes it.
             transport.write(written_refusal(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
         transport.close()
-
-
-class Site(web.BaseSite):
-    """The port that connections come in by."""
-
-    def __init__(self, runner: web.BaseRunner, connections: Connections, host: str | None, port: int) -> None:
-        super().__init__(runner, backlog=1024)
-        self._connections = connections
-        self._host = host
-        self._port = port
-
-    @property
-    def name(self) -> str:
-        """Where it listens."""
-        scheme = "http" if self._connections.certificate is None else "https"
-        return f"{scheme}://{self._host or '*'}:{self._port}"
-
-    @property
-    def port(self) -> int:
-        """The port, also where the system was to choose it."""
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        return port
-
-    async def start(self) -> None:
-        """Listens. Raises OSError where the port is taken."""
-        await super().start()
-        server = self._runner.server
-        assert server is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            partial(self._connections.accept, server), self._host, self._port, backlog=self._backlog
-        )

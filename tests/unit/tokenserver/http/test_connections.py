@@ -18,7 +18,8 @@ from aiohttp import web
 
 from pullpass.tokenserver.http import connections as module
 from pullpass.tokenserver.http.certificate import ServedCertificate
-from pullpass.tokenserver.http.connections import DESCRIPTORS_BESIDE, Connections, Site
+from pullpass.tokenserver.http.connections import DESCRIPTORS_BESIDE, Connections
+from pullpass.tokenserver.http.listener import listen
 from tests.certificates import Mount
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -72,7 +73,7 @@ def test_a_client_is_not_closed_for_time_in_which_the_loop_stood_still(
     begin = threading.Event()
     mount = Mount(tmp_path)
 
-    async def ok(_: web.Request) -> web.StreamResponse:
+    async def ok(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response(text="ok")
 
     def request(port: int) -> bytes:
@@ -83,20 +84,15 @@ def test_a_client_is_not_closed_for_time_in_which_the_loop_stood_still(
                 return client.recv(100)
 
     async def test() -> None:
-        connections, application = Connections(certificate=served if tls else None), web.Application()
-        application.router.add_get("/", ok)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        site = Site(runner, connections, "127.0.0.1", 0)
-        await site.start()
-        answer = asyncio.create_task(asyncio.to_thread(request, site.port))
-        while not any(connection.sender for connection in connections._open):  # noqa: ASYNC110  # nothing tells of it
-            await asyncio.sleep(0)
-        begin.set()
-        time.sleep(0.5)  # noqa: ASYNC251  # the loop stands still
-        assert (await answer).startswith(b"HTTP/1.1 200 ")
-        assert connections.closed["silent"] == 0
-        await runner.cleanup()
+        connections = Connections(certificate=served if tls else None)
+        async with listen(ok, connections, "127.0.0.1", 0, body_bytes=0) as port:
+            answer = asyncio.create_task(asyncio.to_thread(request, port))
+            while not any(connection.sender for connection in connections._open):  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0)
+            begin.set()
+            time.sleep(0.5)  # noqa: ASYNC251  # the loop stands still
+            assert (await answer).startswith(b"HTTP/1.1 200 ")
+            assert connections.closed["silent"] == 0
 
     served = ServedCertificate(mount.directory)
     with asyncio.Runner(loop_factory=new_loop) as runner:
