@@ -19,6 +19,8 @@ from pullpass.kube.resources import NAMESPACES
 from tests.registries import ONE, TWO
 from tests.unit.controller.fake_api import FakeApi
 
+pytestmark = pytest.mark.usefixtures("logging_of_its_own")
+
 SETTINGS = OperatorSettings(
     namespace="release",
     credentials_namespace="credentials",

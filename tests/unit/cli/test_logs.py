@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -18,18 +18,11 @@ log = logging.getLogger("pullpass.test_logs")
 
 
 @pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """Standard error, and the logging module as it was before when a test is over."""
-    root, asyncios = logging.getLogger(), logging.getLogger("asyncio")
-    handlers, level, filters = root.handlers[:], root.level, asyncios.filters[:]
-    for name in ("logThreads", "logProcesses", "logMultiprocessing", "raiseExceptions"):
-        monkeypatch.setattr(logging, name, getattr(logging, name))
+def stream(logging_of_its_own: None, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard error."""
     written = io.StringIO()
     monkeypatch.setattr(logs, "sys", SimpleNamespace(stderr=written))  # pytest replaces that of sys itself
-    root.handlers = []  # or configure() would close those of pytest
-    yield written
-    root.handlers, asyncios.filters = handlers, filters
-    root.setLevel(level)
+    return written
 
 
 def _plain() -> None:

@@ -46,6 +46,7 @@ def test_the_file_of_registries_may_come_from_the_environment(monkeypatch: pytes
     assert main._parser().parse_args([*needed, "--registries=other"]).registries == Path("other")
 
 
+@pytest.mark.usefixtures("logging_of_its_own")
 @pytest.mark.parametrize("command", ["operator", "token-server"])
 def test_registries_that_cannot_be_used_are_said_at_start(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
