@@ -8,7 +8,7 @@ before it is ready (see `kube/reflector.py`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +27,12 @@ from pullpass.kube.resources import ENDPOINT_SLICES
 ANSWER_SECONDS = 5
 """Longer than a token server can stand still unnoticed (`kube/standstill.py`): one that did not answer as it stood
 still catches up with the API server before it is ready again."""
+MIN_ANSWER_SECONDS = 0.25
+"""Each question has at least so long for an answer, after all other waits, and TURNS turns of the event loop: an answer
+may have come while the operator itself stood still or had no processor time."""
+TURNS = 10
+PROBE_SECONDS = 60
+"""How long a question to a replica that hangs stays open after it was given up, see `_Silence`."""
 ANSWER_BYTES = 4096
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 """From which on a refusal says how far a replica's clock is from ours."""
@@ -69,6 +75,67 @@ class _Question:
     registry: str
 
 
+class _Silence:
+    """A time in which a replica has at least one open question at every moment, and answers none: it stands still.
+
+    ANSWER_SECONDS of it are enough for all questions that begin in it, however late. Each asks about a record that was
+    written before, and the replica wakes up after that: it notices that it stood still, and reads the record before it
+    is ready. A question that is given up stays open as a probe where it is the oldest one. Without the probe nothing
+    would tell whether the replica was awake between two questions.
+    """
+
+    def __init__(self) -> None:
+        self._since = _monotonic()
+        self._open: dict[asyncio.Task[Acceptance], None] = {}
+        self._broken = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the replica was heard, or has no open question: the next one begins another silence."""
+        return self._broken or not self._open
+
+    async def ask(self, request: Coroutine[Any, Any, Acceptance]) -> Acceptance:
+        """Returns the answer or raises what the request raises; TimeoutError where the replica stands still."""
+        begun, turns = _monotonic(), 0
+        task = asyncio.create_task(request)
+        self._open[task] = None
+        task.add_done_callback(self._ended)
+        try:
+            while not task.done() and turns < TURNS:
+                # A replica that answers others does not stand still: then only the time of this question counts.
+                left = (begun if self._broken else self._since) + ANSWER_SECONDS - _monotonic()
+                turns = turns + 1 if left <= 0 else 0
+                await asyncio.wait({task}, timeout=left if left > 0 else MIN_ANSWER_SECONDS / TURNS)
+            if task.done():
+                return task.result()
+            if self._broken or task is not next(iter(self._open)):
+                await _cancelled(task)
+            raise TimeoutError
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def end(self) -> None:
+        """Leaves no request open."""
+        await _cancelled(*self._open)
+
+    def _ended(self, task: asyncio.Task[Acceptance]) -> None:
+        del self._open[task]
+        if not task.cancelled():
+            task.exception()  # of a probe nobody else asks for it
+            self._broken = True
+
+
+async def _cancelled(*tasks: asyncio.Task[Acceptance]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class Replicas:
     """The token servers behind the management Service."""
 
@@ -85,17 +152,26 @@ class Replicas:
         self._service = settings.token_server_service
         self._session = session
         self._now = now
+        self._silences: dict[tuple[str, str], _Silence] = {}
+        """By address and pod."""
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, kube: Kube, settings: OperatorSettings) -> AsyncIterator["Replicas"]:
         """Keeps connections to the replicas while the context lasts."""
-        # Not rounded up to whole seconds: every rotation waits that long for a replica that hangs.
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, ceil_threshold=2 * ANSWER_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
         async with aiohttp.ClientSession(
             timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
         ) as session:
-            yield cls(kube, settings, session)
+            replicas = cls(kube, settings, session)
+            try:
+                yield replicas
+            finally:
+                await replicas.close()
+
+    async def close(self) -> None:
+        """Leaves no question open."""
+        await asyncio.gather(*(silence.end() for silence in self._silences.values()))
 
     async def confirm(self, token_uid: str, password_id: str, record_version: str, registry: str) -> None:
         """Returns once every replica that is ready, and any other that answers, holds that version of the record and
@@ -149,6 +225,16 @@ class Replicas:
                 f"{acceptance.PORT_NAME} for it; --token-server-service must name the token servers' management "
                 "Service, and pods of a version without that port have to be replaced"
             )
+        replica = endpoint.authority, endpoint.pod
+        if replica not in self._silences or self._silences[replica].over:
+            self._silences = {which: silence for which, silence in self._silences.items() if not silence.over}
+            self._silences[replica] = _Silence()
+        try:
+            return await self._silences[replica].ask(self._send(endpoint, question))
+        except TimeoutError as error:
+            raise _unreachable(endpoint, type(error).__name__) from None
+
+    async def _send(self, endpoint: _Endpoint, question: _Question) -> Acceptance:
         try:
             async with self._session.get(
                 f"http://{endpoint.authority}{acceptance.path(question.token_uid)}",

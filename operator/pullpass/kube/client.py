@@ -6,6 +6,7 @@ TLS and credentials handling is used as it is.
 
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ Guard = Callable[[], Awaitable[None]]
 
 REQUEST_SECONDS = 30
 """Time limit of one request other than a watch."""
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""How the kernel asks, on the quiet connection of a watch, whether the other side is still there. Without an answer the
+watch breaks after 10 + 3 x 5 seconds. Kubernetes takes a node for dead after 40 at the earliest: by then a process on
+it is already looking for the API server, and finds it soon after the network is back."""
 FIRST_PAGE = 25
 """Objects in the first page of a list, when nothing is known of their size."""
 MAX_PAGE = 500
@@ -156,6 +161,17 @@ def _page(path: str, body: bytes) -> Page:
     if not (isinstance(items, list) and isinstance(version, str) and isinstance(position, str | None)):
         raise Unavailable(f"GET {path}: the answer is not a list")
     return Page(items, version, position, len(body))
+
+
+def _keep_alive(response: aiohttp.ClientResponse) -> None:
+    """Turns KEEPALIVE on, as far as this system has it; a response that is over has no connection any more."""
+    transport = response.connection.transport if response.connection is not None else None
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            if hasattr(socket, option):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -392,7 +408,8 @@ class Kube:
     ) -> AsyncIterator[Object]:
         """Watch events, bookmarks among them, until the server ends the watch. Calls `opened` once the watch stands.
 
-        A connection without a byte for `silence_seconds` counts as broken: bookmarks come once a minute.
+        A connection whose other side is gone breaks after 25 s (KEEPALIVE). One without a byte for `silence_seconds`
+        counts as broken: bookmarks come once a minute.
         Raises Gone for a position that is too old, Unavailable for a broken connection.
         """
         query: dict[str, Any] = {
@@ -406,6 +423,7 @@ class Kube:
         path = resource.path(namespace)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=silence_seconds)
         response = await self._send("GET", path, query=query, time_limit=timeout)
+        _keep_alive(response)
         opened()
         rest = b""
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -303,7 +304,7 @@ async def test_a_proxy_in_front_of_one_that_does_not_run_says_so(fleet: Fleet, s
 
 async def test_one_that_never_answers_is_given_up(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
-
+    monkeypatch.setattr(module, "MIN_ANSWER_SECONDS", 0.05)
     gone = asyncio.Event()
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -318,6 +319,36 @@ async def test_one_that_never_answers_is_given_up(fleet: Fleet, monkeypatch: pyt
     with pytest.raises(NotReadyError, match=r"cannot be asked .TimeoutError"):
         await fleet.confirm()
     gone.set()
+
+
+async def test_one_that_hangs_costs_one_wait_and_is_asked_once_it_answers_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of this, in fake time, is in `test_replicas_that_hang.py`."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 2)
+    monkeypatch.setattr(module, "MIN_ANSWER_SECONDS", 0.05)
+    await fleet.replica()
+    woken = asyncio.Event()
+    hung = Replica(OLD, 200)
+
+    async def late(request: web.Request) -> web.Response:
+        await woken.wait()
+        return await hung.answer(request)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", late)
+    await fleet.serve(app, ready=False)
+    async with Replicas.connect(fleet.kube, SETTINGS) as replicas:
+        replicas._now = lambda: NOW
+        begun = time.monotonic()
+        await asyncio.gather(*(replicas.confirm(UID, ID, VERSION, "other") for _ in range(20)))
+        for _ in range(20):
+            await replicas.confirm(UID, ID, VERSION, "other")
+        assert 2 < time.monotonic() - begun < 20, "each of the later ones waited as long"
+        woken.set()
+        with pytest.raises(NotConfirmedError, match="holds version 811"):
+            await replicas.confirm(UID, ID, VERSION, "other")
+        assert hung.questions >= 2, "the probe was answered as well"
 
 
 async def test_trouble_with_the_api_server_is_no_consent(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

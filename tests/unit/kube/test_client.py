@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
 from pullpass.kube.client import (
     FIRST_PAGE,
+    KEEPALIVE,
     MAX_ANSWER_BYTES,
     MAX_PAGE,
     MAX_PAGE_BYTES,
@@ -523,6 +525,35 @@ async def test_a_watch_that_falls_silent_counts_as_broken(kube: Kube, api: Api) 
     assert await anext(events) == {"type": "BOOKMARK"}
     with pytest.raises(Unavailable, match="the connection broke"):
         await anext(events)
+    over.set()
+
+
+async def test_the_kernel_looks_after_the_connection_of_a_watch(
+    kube: Kube, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that the network cuts off keeps its connections, and nobody tells it that they are dead."""
+    over, responses, send = asyncio.Event(), list[ClientResponse](), kube._send
+
+    async def sent(*arguments: Any, **more: Any) -> ClientResponse:
+        responses.append(await send(*arguments, **more))
+        return responses[-1]
+
+    async def silence(_: web.Request) -> None:
+        await over.wait()
+
+    monkeypatch.setattr(kube, "_send", sent)
+    api.streams(b'{"type": "BOOKMARK"}\n', then=silence)
+    events = kube.watch(SECRETS, "web", "7")
+    await anext(events)
+    (response,) = responses
+    assert response.connection is not None
+    assert response.connection.transport is not None
+    connection = response.connection.transport.get_extra_info("socket")
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    seconds = [connection.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEPALIVE]
+    assert seconds == list(KEEPALIVE.values())
+    assert seconds[0] + seconds[1] * seconds[2] < 40, "before the node controller takes the node for dead"
+    await events.aclose()  # type: ignore[attr-defined]
     over.set()
 
 

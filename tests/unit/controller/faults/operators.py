@@ -183,7 +183,11 @@ def standing_in(scene: "Scene") -> Iterator[None]:
     @asynccontextmanager
     async def connect(kube: Kube, settings: OperatorSettings) -> AsyncIterator[Replicas]:
         assert isinstance(kube, Line)
-        yield Replicas(kube, settings, _Session(scene, kube), now=lambda: scene.now)  # type: ignore[arg-type]
+        replicas = Replicas(kube, settings, _Session(scene, kube), now=lambda: scene.now)  # type: ignore[arg-type]
+        try:
+            yield replicas
+        finally:
+            await replicas.close()
 
     clocks: dict[str, Any] = {"now": lambda: scene.now, "monotonic": scene.loop.time}
     with (
