@@ -339,7 +339,7 @@ async def test_a_renewed_certificate_drops_no_request(served: Served, mount: Mou
     seen = {first}
     for _ in range(10):
         mount.renew()
-        certificate.look()
+        certificate.reload()
         seen.add(await peer_certificate(served))
         await asyncio.sleep(0.05)
     over.set()
