@@ -72,8 +72,8 @@ async def test_metrics_count_what_was_decided(client: Client) -> None:
         'requests_total{method="POST",outcome="invalid",registry="default"} 1.0',
         "bcrypt_checks_total 2.0",
         "cache_hits_total 1.0",
-        "mirror_age_seconds 7.5",
-        'mirror_objects{kind="RegistryToken"} 1.0',
+        "cache_age_seconds 7.5",
+        'cache_objects{kind="RegistryToken"} 1.0',
         "request_seconds_count 4.0",
         "build_info{version=",
     ):
