@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from pullpass.controller.keys.serving import LOOK_AGAIN, reconcile
+from pullpass.controller.keys.serving import RECHECK_AFTER, reconcile
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.settings import OperatorSettings, ServerCertificate
 from pullpass.kube.client import Conflict, Unavailable
@@ -74,7 +74,7 @@ async def settled() -> Memory:
 
 async def test_the_first_time_everything_is_made_and_the_ca_is_published_before_anything_is_of_it() -> None:
     kube = Memory()
-    assert await reconcile(kube, SETTINGS, NOW) == NOW + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, NOW) == NOW + RECHECK_AFTER
     assert kube.calls == [
         ("create", "pullpass-server-ca"),
         ("create", "pullpass-server-trust"),
