@@ -18,7 +18,7 @@ from pullpass.signing import trust
 from pullpass.signing.certificates import KeyPair, leaf_due, new_ca, new_key, new_leaf
 from pullpass.signing.replacement import GRACE
 from tests.registries import DEFAULT
-from tests.unit.controller.keys.at_rest import (
+from tests.unit.controller.keys.stored_keys import (
     CA,
     DAY,
     LEAF,
