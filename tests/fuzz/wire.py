@@ -100,7 +100,7 @@ class Server:
     def __init__(self) -> None:
         self.world = World()
         self._server = TokenServer(
-            SETTINGS, self.world.mirror, age=lambda: 0.0, clock=self.world.clock, monotonic=lambda: 0.0
+            SETTINGS, self.world.cache, age=lambda: 0.0, clock=self.world.clock, monotonic=lambda: 0.0
         )
         self._runner = web.AppRunner(self._server.application(), access_log=None, shutdown_timeout=0.1)
 

@@ -114,7 +114,7 @@ class _State(Collector):
     def _connections(self) -> Iterator[Metric]:
         connections = self._parts.connections
         yield GaugeMetricFamily(f"{PREFIX}connections", "Open connections", value=len(connections))
-        yield GaugeMetricFamily(f"{PREFIX}connections_limit", "Maximum of open connections", value=connections.most)
+        yield GaugeMetricFamily(f"{PREFIX}connections_limit", "Maximum of open connections", value=connections.limit)
         closed = CounterMetricFamily(
             f"{PREFIX}connections_closed",
             "Connections that the server closed: to make room, because no request came, because of too long headers, "

@@ -86,13 +86,13 @@ class Client:
         """What limits go by; it stands still."""
         self.server = TokenServer(
             SETTINGS,
-            self.world.mirror,
+            self.world.cache,
             age=lambda: self.age,
             clock=self.world.clock,
             monotonic=lambda: self.seconds,
         )
         self._runner = web.AppRunner(self.server.application(), access_log=None, shutdown_timeout=1)
-        management = Management(self.server, self.world.mirror, clock=self.world.clock)
+        management = Management(self.server, self.world.cache, clock=self.world.clock)
         self._management = management.connections
         self._managed = web.AppRunner(management.application(), access_log=None, shutdown_timeout=1)
         self.session = aiohttp.ClientSession()

@@ -384,10 +384,10 @@ async def test_a_clock_that_is_wrong_is_no_refusal(fleet: Fleet) -> None:
 
 async def test_a_real_token_server_is_understood(fleet: Fleet) -> None:
     known = tokenworld.World()
-    server = TokenServer(TokenServerSettings("credentials", TWO, bcrypt_cost=4), known.mirror, age=lambda: 0.0)
-    management = Management(server, known.mirror, clock=known.clock)
+    server = TokenServer(TokenServerSettings("credentials", TWO, bcrypt_cost=4), known.cache, age=lambda: 0.0)
+    management = Management(server, known.cache, clock=known.clock)
     await fleet.serve(management.application())
-    credential = known.mirror.credential("uid-1")
+    credential = known.cache.credential("uid-1")
     assert credential is not None
     sound = {"id_": "aaaaaa", "version": credential.version, "registry": "default"}
     await fleet.confirm(**sound)

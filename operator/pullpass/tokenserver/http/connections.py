@@ -61,10 +61,10 @@ MAX_UNPARSED_BYTES = 64 * 1024
 
 
 class Connections:
-    """The open connections of one server: at most `most`, over TLS where there is a certificate."""
+    """The open connections of one server: at most `limit`, over TLS where there is a certificate."""
 
-    def __init__(self, most: int = MAX_CONNECTIONS, certificate: ServedCertificate | None = None) -> None:
-        self.most = most
+    def __init__(self, limit: int = MAX_CONNECTIONS, certificate: ServedCertificate | None = None) -> None:
+        self.limit = limit
         """Maximum of connections at a time."""
         self.certificate = certificate
         """The certificate of the server, None for plain HTTP."""
@@ -90,16 +90,16 @@ class Connections:
     def fit_descriptors(self) -> None:
         """Raises the process's limit of file descriptors to what is needed, or lowers the maximum of connections."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.most + RESERVED_DESCRIPTORS
+        wanted = self.limit + RESERVED_DESCRIPTORS
         if soft < wanted:
             soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        self.most = max(1, min(self.most, soft - RESERVED_DESCRIPTORS))
+        self.limit = max(1, min(self.limit, soft - RESERVED_DESCRIPTORS))
 
     def accept(self, server: web.Server) -> asyncio.Protocol:
         """Returns the protocol for a new connection: one that refuses it where there are too many."""
         self.make_room(self.each)
-        if self.held + self.each > self.most * self.each:
+        if self.held + self.each > self.limit * self.each:
             self.refused += 1
             return _Refusal(in_clear=self.certificate is None)
         connection = Connection(server, self)
@@ -126,7 +126,7 @@ class Connections:
 
         It then frees an eighth of the limit at a time, because it means looking at all connections.
         """
-        limit = self.most * self.each
+        limit = self.limit * self.each
         if self.held + wanted <= limit:
             return
         now = asyncio.get_running_loop().time()

@@ -44,7 +44,7 @@ def test_file_descriptors(
     connections = Connections(1000)
     connections.fit_descriptors()
     assert asked == ([] if asked_for is None else [(asked_for, hard)])
-    assert connections.most == most
+    assert connections.limit == most
 
 
 async def test_what_cannot_be_made_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
