@@ -1,6 +1,8 @@
-"""How benchmarks print: one JSON object a line, with the goal beside what was measured."""
+"""The figures of benchmarks: printed as one JSON object a line, with the goal beside what was measured."""
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,3 +34,17 @@ class Figure:
             "ok": self.ok,
         }
         print(json.dumps(line), flush=True)
+
+
+def run(figures: AsyncGenerator[Figure, None]) -> Iterator[Figure]:
+    """Runs a benchmark that is a coroutine in an event loop of its own, and yields each figure once it is measured."""
+    with asyncio.Runner() as runner:
+
+        async def step() -> Figure | None:
+            return await anext(figures, None)
+
+        try:
+            while (figure := runner.run(step())) is not None:
+                yield figure
+        finally:
+            runner.run(figures.aclose())

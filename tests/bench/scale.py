@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.bench import figures
 from tests.bench.figures import Figure
 from tests.bench.fleet import Fleet, Server
 from tests.bench.population import RULES, Population
@@ -24,7 +25,7 @@ from tests.chaos.api import PAUSE, ApiError, secrets_of, written
 from tests.chaos.customers import granted
 from tests.chaos.programs import SYSTEM
 from tests.chaos.tokens import Login
-from tests.chaos.waiting import eventually
+from tests.chaos.waiting import cancel, eventually
 from tests.cluster import progress
 
 TOKENS = int(os.environ.get("BENCH_TOKENS", "20000"))
@@ -44,17 +45,7 @@ WINDOW = 10.0
 
 def run() -> Iterator[Figure]:
     """Measures and yields the figures."""
-    with asyncio.Runner() as runner:
-        figures = measure()
-
-        async def step() -> Figure | None:
-            return await anext(figures, None)
-
-        try:
-            while (figure := runner.run(step())) is not None:
-                yield figure
-        finally:
-            runner.run(figures.aclose())
+    return figures.run(measure())
 
 
 async def measure() -> AsyncGenerator[Figure, None]:
@@ -227,13 +218,10 @@ class Customers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._session.close()
-        for one in ended:
-            if isinstance(one, Exception):
-                raise one
+        try:
+            await cancel(self._tasks)
+        finally:
+            await self._session.close()
 
     async def _buy(self) -> None:
         while True:

@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterator
 
+from tests.bench import figures
 from tests.bench.figures import Figure
 from tests.bench.fleet import Fleet
 from tests.bench.population import Population
@@ -34,17 +35,7 @@ LONG = 2 * 3600.0
 
 def run() -> Iterator[Figure]:
     """Measures and yields the figures."""
-    with asyncio.Runner() as runner:
-        figures = measure()
-
-        async def step() -> Figure | None:
-            return await anext(figures, None)
-
-        try:
-            while (figure := runner.run(step())) is not None:
-                yield figure
-        finally:
-            runner.run(figures.aclose())
+    return figures.run(measure())
 
 
 async def measure() -> AsyncGenerator[Figure, None]:

@@ -1,7 +1,7 @@
-"""A token server with one token in its mirror and an empty handler beside it, for load.
+"""A token server with one token in its cache and an empty handler beside it, for load.
 
 Run as a process of its own: prints the ports and the password as one JSON line, then serves until it is stopped. It
-logs and looks at the age of its mirror as the real one does; its log goes nowhere.
+logs and looks at the age of its cache as the real one does; its log goes nowhere.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.handler import BODY_BYTES, TokenServer
 from pullpass.tokenserver.http.listener import listen
 from pullpass.tokenserver.management import Management
-from pullpass.tokenserver.process import age_of, reflectors, spare_mirror
+from pullpass.tokenserver.process import age_of, freeze_cache, reflectors
 from pullpass.tokenserver.settings import TokenServerSettings
 from tests.registries import ONE
 
@@ -48,8 +48,8 @@ def _metadata(name: str, **more: object) -> dict[str, object]:
     return {"name": name, "uid": UID, "resourceVersion": "1", **more}
 
 
-def fill(mirror: AccessCache) -> str:
-    """Puts one token into the mirror and returns its password."""
+def fill(cache: AccessCache) -> str:
+    """Puts one token into the cache and returns its password."""
     now = datetime.now(UTC).replace(microsecond=0)
     made = password.derive(os.urandom(32), UID, password.new_nonce(), password.new_id())
     slot = Slot(
@@ -58,16 +58,16 @@ def fill(mirror: AccessCache) -> str:
     record = Record(UID, "team", "reader", {"password1": slot}, "password1").to_secret("credentials")
     record["metadata"] |= {"uid": UID, "resourceVersion": "1"}
     leaf = new_leaf(new_ca(now), now)
-    mirror.on_namespace("ADDED", {"metadata": _metadata("team")})
+    cache.on_namespace("ADDED", {"metadata": _metadata("team")})
     rules = [{"repositories": ["team/*"], "actions": ["content/read"]}]
-    mirror.on_scope_map(
+    cache.on_scope_map(
         "ADDED", {"metadata": _metadata("read"), "spec": {"rules": rules, "allowedNamespaces": {"from": "All"}}}
     )
-    mirror.on_token(
+    cache.on_token(
         "ADDED", {"metadata": _metadata("reader", namespace="team"), "spec": {"scopeMapRef": {"name": "read"}}}
     )
-    mirror.on_secret("ADDED", record)
-    mirror.on_secret("ADDED", signing_secret(leaf.certificate_pem, leaf.key_pem))
+    cache.on_secret("ADDED", record)
+    cache.on_secret("ADDED", signing_secret(leaf.certificate_pem, leaf.key_pem))
     return made.text
 
 
@@ -84,9 +84,9 @@ def signing_secret(certificate: bytes, key: bytes) -> dict[str, object]:
     }
 
 
-def aged(mirror: AccessCache) -> Callable[[], float]:
-    """The age of a mirror that has just heard everything, found out as the process does it."""
-    followed = reflectors(cast("Any", None), mirror, "credentials")
+def aged(cache: AccessCache) -> Callable[[], float]:
+    """The age of a cache that has just heard everything, found out as the process does it."""
+    followed = reflectors(cast("Any", None), cache, "credentials")
     for reflector in followed:
         reflector.synced.set()
         reflector.last_contact = time.monotonic()
@@ -105,16 +105,16 @@ async def _empty(_: web.BaseRequest) -> web.Response:
 
 async def serve(trusted: list[str]) -> None:
     """Serves both."""
-    mirror = AccessCache(ONE)
-    text = fill(mirror)
+    cache = AccessCache(ONE)
+    text = fill(cache)
     proxies = tuple(map(ip_network, trusted))
     settings = TokenServerSettings("credentials", ONE, trusted_proxies=proxies)
-    server = TokenServer(settings, mirror, age=aged(mirror))
+    server = TokenServer(settings, cache, age=aged(cache))
     server.connections.fit_descriptors()
-    spare_mirror()
+    freeze_cache()
     async with (
         server.serve("127.0.0.1", 0) as port,
-        Management(server, mirror).serve("127.0.0.1", 0) as management_port,
+        Management(server, cache).serve("127.0.0.1", 0) as management_port,
         listen(_empty, server.connections, "127.0.0.1", 0, body_bytes=BODY_BYTES) as empty_port,
     ):
         ports = {"port": port, "management_port": management_port, "empty_port": empty_port}

@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.chaos.programs import SERVICE
 from tests.chaos.tokens import Login
+from tests.chaos.waiting import cancel
 
 SECONDS = 120
 """For which a client waits for an answer."""
@@ -34,13 +35,10 @@ class Clients:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._session.close()
-        for one in ended:
-            if isinstance(one, Exception):
-                raise one
+        try:
+            await cancel(self._tasks)
+        finally:
+            await self._session.close()
 
     async def _press(self) -> None:
         while True:

@@ -18,7 +18,7 @@ from tests.cluster.local import LocalCluster
 
 RESTART_SECONDS = 1.0
 """From the end of a process to its next start. Kubernetes starts at once at first, and then takes longer and longer."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class Replica:
@@ -54,7 +54,7 @@ class Replica:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             status = self.program.exit_status
             if status is None:
                 continue

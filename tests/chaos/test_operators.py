@@ -167,7 +167,7 @@ async def test_the_api_server_in_a_bad_state(stage: Stage) -> None:
 
 
 async def test_watches_that_break_and_expire(stage: Stage) -> None:
-    """The mirror of the standby stays complete as well, as its turn may come."""
+    """The cache of the standby stays complete as well, as its turn may come."""
     async with kept(stage):
         leader = await stage.leader()
         standby = next(operator for operator in stage.operators if operator is not leader)

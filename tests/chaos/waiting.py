@@ -1,8 +1,8 @@
-"""Wait for a condition, while everything else goes on."""
+"""Wait for a condition, or for the end of tasks, while everything else goes on."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,3 +39,13 @@ async def until_none(
     while rest := await found():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still there of {what}: {'; '.join(rest[:10])}"
         await asyncio.sleep(every)
+
+
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels tasks and waits for their end. Raises what one of them had failed with before."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended

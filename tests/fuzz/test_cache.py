@@ -1,4 +1,4 @@
-"""The mirror under objects of any content: it takes each of them, and grants nothing that a plain reading does not."""
+"""The cache under objects of any content: it takes each of them, and grants nothing that a plain reading does not."""
 
 import base64
 import copy
@@ -105,13 +105,13 @@ def record_secret(content: Any) -> dict[str, Any]:
 
 def decide(world: World) -> Rights | None:
     """What the right password opens now, bcrypt left out."""
-    token = world.mirror.token("web.reader")
-    credential = world.mirror.credential(token.uid) if token is not None else None
+    token = world.cache.token("web.reader")
+    credential = world.cache.credential(token.uid) if token is not None else None
     slot = credential.slot("aaaaaa") if credential is not None else None
     if token is None or slot is None:
         return None
     try:
-        return authorize(world.mirror, Identity(token, slot), "default", world.now)
+        return authorize(world.cache, Identity(token, slot), "default", world.now)
     except UnauthenticatedError:
         return None
 
@@ -136,7 +136,7 @@ TOKENS = (
 @given(TOKENS)
 def test_a_token_opens_only_what_it_plainly_says(token: dict[str, Any]) -> None:
     world = World()
-    world.mirror.on_token("MODIFIED", token)
+    world.cache.on_token("MODIFIED", token)
     if decide(world) is None:
         return
     metadata, spec = token["metadata"], token["spec"]
@@ -190,7 +190,7 @@ MAPS = (
 @given(MAPS)
 def test_a_scope_map_grants_only_what_it_plainly_says(hostile: dict[str, Any]) -> None:
     world = World()
-    world.mirror.on_scope_map("MODIFIED", hostile)
+    world.cache.on_scope_map("MODIFIED", hostile)
     rights = decide(world)
     if rights is None:
         return
@@ -209,7 +209,7 @@ def test_a_scope_map_grants_only_what_it_plainly_says(hostile: dict[str, Any]) -
 def test_a_namespace_is_selected_only_by_the_labels_it_has(namespace: dict[str, Any]) -> None:
     world = World()
     world.scope_map(allowed=SELECTED)
-    world.mirror.on_namespace("MODIFIED", namespace)
+    world.cache.on_namespace("MODIFIED", namespace)
     labels = namespace["metadata"].get("labels") or {}
     assert (decide(world) is not None) == (labels.get("team") == "web" and labels.get("stage") != "prod")
 
@@ -227,10 +227,10 @@ SECRETS = (
 @example({**SECRET, "data": {"record.json": base64.b64encode(b"\xff").decode()}})
 def test_a_record_lets_in_only_the_passwords_it_plainly_has(secret: dict[str, Any]) -> None:
     world = World()
-    world.mirror.on_secret("DELETED", {"metadata": SECRET["metadata"]})
+    world.cache.on_secret("DELETED", {"metadata": SECRET["metadata"]})
     assert decide(world) is None
-    world.mirror.on_secret("ADDED", secret)
-    credential = world.mirror.credential("uid-1")
+    world.cache.on_secret("ADDED", secret)
+    credential = world.cache.credential("uid-1")
     slot = credential.slot("aaaaaa") if credential is not None else None
     if slot is None or not hashing.check(GOOD, slot.hash):
         return
@@ -271,8 +271,8 @@ def leaves(draw: st.DrawFn) -> dict[str, Any]:
 )
 def test_a_leaf_is_in_use_that_signs(secret: dict[str, Any]) -> None:
     world = World()
-    world.mirror.on_secret("MODIFIED", secret)
-    signer = world.mirror.signers["default"]
+    world.cache.on_secret("MODIFIED", secret)
+    signer = world.cache.signers["default"]
     public: Any = LEAF.certificate.public_key()
     claims = jwt.decode(signer.sign({"sub": "x"}), public, algorithms=["ES256"])
     assert claims == {"sub": "x"}
@@ -297,15 +297,15 @@ def test_after_any_events_good_objects_work_again(
 ) -> None:
     world = World()
     for type_, (kind, obj) in events:
-        inputs, rights = world.mirror.decision_inputs("web.reader", "default"), decide(world)
-        getattr(world.mirror, f"on_{kind}")(type_, copy.deepcopy(obj))
-        assert world.mirror._by_uid == {token.uid: token for token in world.mirror.tokens.values()}
-        if all(map(is_, inputs, world.mirror.decision_inputs("web.reader", "default"))):
+        inputs, rights = world.cache.decision_inputs("web.reader", "default"), decide(world)
+        getattr(world.cache, f"on_{kind}")(type_, copy.deepcopy(obj))
+        assert world.cache._by_uid == {token.uid: token for token in world.cache.tokens.values()}
+        if all(map(is_, inputs, world.cache.decision_inputs("web.reader", "default"))):
             assert decide(world) is rights
-    world.mirror.on_namespace("MODIFIED", NAMESPACE)
-    world.mirror.on_scope_map("MODIFIED", SCOPE_MAP)
-    world.mirror.on_token("MODIFIED", TOKEN)
-    world.mirror.on_secret("MODIFIED", record_secret(RECORD))
+    world.cache.on_namespace("MODIFIED", NAMESPACE)
+    world.cache.on_scope_map("MODIFIED", SCOPE_MAP)
+    world.cache.on_token("MODIFIED", TOKEN)
+    world.cache.on_secret("MODIFIED", record_secret(RECORD))
     rights = decide(world)
     assert rights is not None
     assert rights.on("demo/nginx") == {"pull"}

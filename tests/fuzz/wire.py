@@ -96,9 +96,7 @@ class Server:
 
     def __init__(self) -> None:
         self.world = World()
-        server = TokenServer(
-            SETTINGS, self.world.mirror, age=lambda: 0.0, clock=self.world.clock, monotonic=lambda: 0.0
-        )
+        server = TokenServer(SETTINGS, self.world.cache, age=lambda: 0.0, clock=self.world.clock, monotonic=lambda: 0.0)
         self._serving = server.serve("127.0.0.1", 0)
 
     async def __aenter__(self) -> Served:

@@ -66,9 +66,10 @@ class Key(NamedTuple):
 
 
 class _Lane:
-    """Keys in the order they came, the namespaces in turn."""
+    """Keys of one kind in the order they came, the namespaces in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._keys: dict[str, dict[Key, None]] = {}
         self._count = 0
 
@@ -87,10 +88,10 @@ class _Lane:
         if key in self:
             self._take(key.namespace, key)
 
-    def pop(self, full: Callable[[str], bool]) -> Key | None:
-        """The next key, of a namespace that is not full; None where all are."""
+    def pop(self, full_namespace: Callable[[tuple[Kind, str]], bool]) -> Key | None:
+        """Returns the next key of a namespace that is not full, None where all are."""
         for namespace, keys in self._keys.items():
-            if not full(namespace):
+            if not full_namespace((self._kind, namespace)):
                 key = next(iter(keys))
                 self._take(namespace, key)
                 if namespace in self._keys:
@@ -110,7 +111,7 @@ class _Lanes:
     """A lane for each kind, which take turns: where one kind has to wait, the others go on."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Kind, _Lane] = {kind: _Lane() for kind in KINDS}
+        self._lanes: dict[Kind, _Lane] = {kind: _Lane(kind) for kind in KINDS}
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
@@ -128,7 +129,7 @@ class _Lanes:
         for kind, lane in list(self._lanes.items()):
             if full(kind):
                 continue
-            key = lane.pop(lambda namespace: full_namespace((kind, namespace)))  # noqa: B023
+            key = lane.pop(full_namespace)
             if key is not None:
                 self._lanes[kind] = self._lanes.pop(kind)
                 return key

@@ -1,8 +1,8 @@
-"""What should next become of a token's passwords: the rotation decision, a pure function of record, spec and clock.
+"""Decides the next step for a token's passwords: a pure function of record, spec and clock.
 
-A rotation is Make (the idle slot gets a password), Publish (once every token server accepts it), and later Drop
-(the replaced password's overlap is over). Each is one write of the record, so a rotation that was cut off anywhere
-is taken up where it stopped.
+A rotation is MakePassword (the idle slot gets a password), Publish (once every token server accepts it), and later
+WriteRecord (the replaced password is dropped after its overlap). Each is one write of the record, so a rotation that
+was interrupted continues where it stopped.
 
 By hand it goes the same way. What was asked for is kept with each password, and a request is open while it differs
 from that of the published one. A regenerated password has no overlap; a dead one is replaced in its own slot.
@@ -18,8 +18,8 @@ from pullpass.credentials.record import Record, Requests, Slot
 
 
 @dataclass(frozen=True)
-class Make:
-    """Make a password in this slot."""
+class MakePassword:
+    """Make a password in this slot, and write its hash into the record."""
 
     slot: SlotName
 
@@ -32,8 +32,8 @@ class Publish:
 
 
 @dataclass(frozen=True)
-class Write:
-    """Dates in the record have to change."""
+class WriteRecord:
+    """Write this record: dates change, or a slot is dropped."""
 
     record: Record
 
@@ -56,7 +56,7 @@ class Ended:
     """When the overlap of a replaced password is over, which goes on until then."""
 
 
-Step = Make | Publish | Write | Settled | Ended
+Step = MakePassword | Publish | WriteRecord | Settled | Ended
 
 
 def next_step(record: Record, spec: RegistryTokenSpec, asked: Requests, seed: str, now: datetime) -> Step:
@@ -74,11 +74,11 @@ def next_step(record: Record, spec: RegistryTokenSpec, asked: Requests, seed: st
     if over:
         for name in over:
             record = record.without_slot(name)
-        return Write(record)
+        return WriteRecord(record)
     if record.pending is not None:
         return _of_pending(record, record.pending, spec, asked, seed, now)
     if record.published is None:
-        return Make(_idle(record))
+        return MakePassword(_idle(record))
     return _of_current(record, record.published, spec, asked, seed, now)
 
 
@@ -92,7 +92,7 @@ def _of_pending(
     if record.published is None and (revoked or (slot.seed == seed and spec.passwords.on_expiry == "Revoke")):
         # Access ends with the first password, also where its publication was cut off.
         return _of_current(record, name, spec, asked, seed, now)
-    return Write(record.without_slot(name))
+    return WriteRecord(record.without_slot(name))
 
 
 def _of_current(
@@ -101,7 +101,7 @@ def _of_current(
     policy, current = spec.passwords, record.slots[name]
     opened = asked.beyond(current.requests)
     expires_at = None if policy.lifetime is None else current.created_at + policy.lifetime
-    dated = Write(record.with_slot(name, replace(current, expires_at=expires_at)))
+    dated = WriteRecord(record.with_slot(name, replace(current, expires_at=expires_at)))
     if policy.on_expiry == "Revoke" and current.expires_at != expires_at:
         return dated
     end = expires_at if policy.on_expiry == "Revoke" else None
@@ -110,9 +110,9 @@ def _of_current(
         if end is not None and opened == Requests():
             return Ended("revoked" if revoked else "password", min(_overlaps(record), default=None))
         # It opens nothing any more, so it is replaced in its own slot: the other may hold one that still does.
-        return Make(name)
+        return MakePassword(name)
     if opened.regenerate:
-        return Make(_idle(record))
+        return MakePassword(_idle(record))
     # Under Revoke access ends with this password, so one of a lost seed is not replaced: its successor would live on.
     lost = current.seed != seed and end is None
     rotate_at = _rotation_time(record, policy, expires_at, now if lost or opened.rotate else None)
@@ -120,7 +120,7 @@ def _of_current(
         rotate_at = min(rotate_at, end)
     if rotate_at is not None and rotate_at <= now:
         # The dates of the current password stay: it must work until the new one is published.
-        return Make(_idle(record))
+        return MakePassword(_idle(record))
     if current.expires_at != expires_at:
         return dated
     return _wait(record, spec, end, rotate_at, requested=opened.rotate != "")

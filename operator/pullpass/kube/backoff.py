@@ -1,4 +1,4 @@
-"""How long to wait before what has failed is tried again."""
+"""Computes how long to wait before a retry."""
 
 from dataclasses import dataclass
 

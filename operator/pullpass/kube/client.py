@@ -26,28 +26,28 @@ Object = dict[str, Any]
 Guard = Callable[[], Awaitable[None]]
 
 REQUEST_SECONDS = 30
-"""Time limit of one request other than a watch."""
+"""Time limit of one request, watches excepted."""
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """How the kernel asks, on the quiet connection of a watch, whether the other side is still there. Without an answer the
 watch breaks after 10 + 3 x 5 seconds. Kubernetes takes a node for dead after 40 at the earliest: by then a process on
 it is already looking for the API server, and finds it soon after the network is back."""
 FIRST_PAGE = 25
-"""Objects in the first page of a list, when nothing is known of their size."""
+"""Objects in the first page of a list, before their size is known."""
 MAX_PAGE = 500
 PAGE_BYTES = 1024 * 1024
-"""Wanted length of a page. Reading it as JSON is one piece of work during which nothing else runs."""
+"""Target size of a page. Parsing a page blocks the event loop."""
 MAX_PAGE_BYTES = 4 * PAGE_BYTES
-"""A longer page is not read; the list goes on with a smaller one."""
+"""A larger page is not read; the list continues with fewer objects."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Ten times what the API server takes for an object. A longer answer is not read."""
+"""Ten times the largest object that the API server accepts. A larger answer is not read."""
 MAX_MESSAGE = 500
-"""Characters repeated of what the API server says about an error."""
+"""Characters of an error message of the API server that are repeated in ours."""
 MAX_RETRY_AFTER = 60.0
-"""Seconds. Who is asked to wait for longer asks again after these."""
+"""Longest wait in seconds that an answer's Retry-After can ask for."""
 
 
 class KubeError(Exception):
-    """The API server refused a request or could not be asked. `status` is the HTTP status, 0 without an answer."""
+    """The API server refused a request or did not answer. `status` is the HTTP status, 0 without an answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class KubeError(Exception):
 
 
 class NotFound(KubeError):
-    """404: the object, its namespace or its kind is not there."""
+    """404: the object, its namespace or its kind does not exist."""
 
 
 class Conflict(KubeError):
@@ -67,11 +67,11 @@ class Gone(KubeError):
 
 
 class Refused(KubeError):
-    """400, 401, 403, 422 and the like: asking again changes nothing until somebody changes something."""
+    """400, 401, 403, 422 and the like: a retry is of no use until somebody changes something."""
 
 
 class Unavailable(KubeError):
-    """429, 5xx, no connection, no answer in time: ask again later. `retry_after` is in seconds."""
+    """429, 5xx, no connection or no answer in time: try again later. `retry_after` is in seconds."""
 
     def __init__(self, message: str, status: int = 0, retry_after: float = 0) -> None:
         super().__init__(message, status)
@@ -84,7 +84,7 @@ class _TooLargeError(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a list. `position` is where the next one begins, None after the last one; `size` is in bytes."""
+    """One page of a list. `position` is the token for the next one, None on the last one; `size` is in bytes."""
 
     items: Sequence[Object]
     resource_version: str
@@ -92,7 +92,7 @@ class Page:
     size: int = 0
 
     def next_limit(self) -> int:
-        """Objects in a page of PAGE_BYTES, if others are as large as these."""
+        """Returns how many objects make a page of PAGE_BYTES, if the next ones are as large as these."""
         return min(max(1, PAGE_BYTES * len(self.items) // max(self.size, 1)), MAX_PAGE)
 
 
@@ -112,8 +112,8 @@ _ADMISSION = (
     ),
     (re.compile(rf'secrets (?:"[^"]*" )?is forbidden: exceeded quota: {_NAME}(?=,|$)'), "exceeded quota: {}"),
 )
-"""How admission says no, and what is repeated of it about a Secret: a name that an administrator chose, never the text
-behind it, which may quote the Secret."""
+"""Refusals of a Secret by admission, and what is repeated of them: the name of the webhook, policy or quota, not the
+text after it, which may quote the Secret."""
 
 
 def _of_secret(status: int, said: str) -> str:
@@ -126,7 +126,7 @@ def _of_secret(status: int, said: str) -> str:
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds that an answer asks to wait (RFC 9110, 10.2.3: seconds or a date), within bounds; 0 where it does not."""
+    """Parses a Retry-After header (RFC 9110, 10.2.3: seconds or a date) into bounded seconds, 0 without one."""
     if value is None:
         return 0.0
     if value.isascii() and value.isdigit():
@@ -141,7 +141,7 @@ def _retry_after(value: str | None) -> float:
 
 
 def _parse(body: bytes) -> Object:
-    """Raises ValueError for what is not a JSON object."""
+    """Parses a JSON object. Raises ValueError for anything else."""
     try:
         content = json.loads(body)
     except RecursionError as error:
@@ -205,25 +205,26 @@ def _error(method: str, path: str, status: int, body: bytes, retry_after: str | 
 
 
 class Kube:
-    """One connection pool to the API server. Make it with `Kube.connect()`."""
+    """A connection pool to the API server. Create it with `Kube.connect()`. All methods raise KubeError."""
 
     def __init__(self, api: client.ApiClient, guards: tuple[Guard, ...] = ()) -> None:
         self.api = api
         self._guards = guards
 
     def guarded(self, guard: Guard) -> "Kube":
-        """The same connections, with a guard that each write awaits before it is sent; what it raises stops the write.
+        """Returns a client over the same connections that awaits `guard` before each write.
 
-        Guards are awaited in the order of their adding.
+        What a guard raises prevents the write. Guards are awaited in the order in which they were added.
         """
         return Kube(self.api, (*self._guards, guard))
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, kubeconfig: str | None = None) -> AsyncIterator["Kube"]:
-        """Connects as the pod's ServiceAccount, or by kubeconfig outside a cluster.
+        """Connects with the kubeconfig of that path; without one as the pod's ServiceAccount or, outside a cluster,
+        with the default kubeconfig.
 
-        Raises KubeError when there is neither.
+        Raises KubeError where neither is found.
         """
         settings = client.Configuration()
         try:
@@ -235,7 +236,9 @@ class Kube:
             try:
                 await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
             except ConfigException as error:
-                raise KubeError(f"not running in a cluster, and no kubeconfig found ({error})") from error
+                raise KubeError(
+                    f"not running in a cluster, and no kubeconfig found ({error}): set KUBECONFIG or --kubeconfig"
+                ) from error
         async with client.ApiClient(configuration=settings) as api:
             yield cls(api)
 
@@ -270,14 +273,16 @@ class Kube:
         return response
 
     async def _exchange(self, method: str, path: str, *, most: int = MAX_ANSWER_BYTES, **more: Any) -> bytes:
-        """Sends one request and returns the answer. Raises a KubeError, or _TooLargeError where it is too long."""
+        """Sends one request and returns the answer. Raises KubeError, or _TooLargeError for more than `most` bytes."""
         try:
             return await _read(await self._send(method, path, **more), most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{method} {path}: the answer broke off ({type(error).__name__})") from error
+            raise Unavailable(
+                f"{method} {path}: the connection broke before the end of the answer ({type(error).__name__})"
+            ) from error
 
     async def request(self, method: str, path: str, **more: Any) -> Object:
-        """Sends one request and returns the JSON answer. Raises a KubeError."""
+        """Sends one request, after the guards if it is a write, and returns the JSON answer. Raises KubeError."""
         if method != "GET":
             for guard in self._guards:
                 await guard()
@@ -289,7 +294,7 @@ class Kube:
             raise Unavailable(f"{method} {path}: the answer has more than {MAX_ANSWER_BYTES >> 20} MiB") from error
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
-        """One object, as it is now."""
+        """Reads one object. Raises NotFound where it does not exist."""
         return await self.request("GET", resource.path(namespace, name))
 
     async def list_page(
@@ -301,7 +306,7 @@ class Kube:
         limit: int = MAX_PAGE,
         continue_: str | None = None,
     ) -> Page:
-        """At most `limit` objects of a list, from a position on; fewer where they are large."""
+        """Returns at most `limit` objects of a list from a position on, fewer if they are large. Raises Gone."""
         path = resource.path(namespace)
         query: dict[str, Any] = {"limit": limit}
         if label_selector:
@@ -320,7 +325,7 @@ class Kube:
     async def pages(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
     ) -> AsyncIterator[Page]:
-        """A list, page by page; all of them are of one version. Raises Gone when the position is lost on the way."""
+        """Yields a list page by page, all of one version. Raises Gone if the API server forgets it meanwhile."""
         position: str | None = None
         limit = FIRST_PAGE
         while True:
@@ -335,19 +340,19 @@ class Kube:
     async def list(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
     ) -> AsyncIterator[Object]:
-        """All objects. Raises Gone when the position is lost on the way."""
+        """Yields all objects of a list. Raises Gone if the API server forgets its version meanwhile."""
         async for page in self.pages(resource, namespace, label_selector=label_selector):
             for item in page.items:
                 yield item
 
     async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
-        """Creates an object. Raises Conflict where there is one."""
+        """Creates an object. Raises Conflict where it exists."""
         return await self.request(
             "POST", resource.path(namespace), query={"fieldManager": names.FIELD_MANAGER}, body=body
         )
 
     async def replace(self, resource: Resource, namespace: str | None, name: str, body: Object) -> Object:
-        """Replaces an object; with a resourceVersion in the body only that version. Raises Conflict otherwise."""
+        """Replaces an object. Raises Conflict where the body has a resourceVersion and the object has another."""
         return await self.request(
             "PUT", resource.path(namespace, name), query={"fieldManager": names.FIELD_MANAGER}, body=body
         )
@@ -362,7 +367,7 @@ class Kube:
         subresource: str | None = None,
         force: bool = True,
     ) -> Object:
-        """Server-side apply. With `force=False` a field that another manager holds raises Conflict."""
+        """Applies a body (server-side apply). Without `force`, raises Conflict for fields of another manager."""
         path = resource.path(namespace, name) + (f"/{subresource}" if subresource else "")
         query = {"fieldManager": names.FIELD_MANAGER, "force": str(force).lower()}
         return await self.request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
@@ -370,7 +375,7 @@ class Kube:
     async def json_patch(
         self, resource: Resource, namespace: str | None, name: str, operations: Sequence[Object]
     ) -> Object:
-        """A JSON patch (RFC 6902). Raises Refused where its test does not hold."""
+        """Applies a JSON patch (RFC 6902). Raises Refused where one of its tests fails."""
         return await self.request(
             "PATCH",
             resource.path(namespace, name),
@@ -382,9 +387,9 @@ class Kube:
     async def delete(
         self, resource: Resource, namespace: str | None, name: str, *, uid: str, resource_version: str | None = None
     ) -> None:
-        """Deletes the object of that UID. An object that is gone, or is another one by now, is left as it is.
+        """Deletes the object with that UID. Does nothing where it does not exist any more, or has another UID.
 
-        With a resourceVersion only that version is deleted. Raises Conflict otherwise.
+        Raises Conflict where a resourceVersion is given and the object has another.
         """
         conditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version is not None else {})
         try:
@@ -406,11 +411,11 @@ class Kube:
         server_seconds: int = 290,
         silence_seconds: float = 100,
     ) -> AsyncIterator[Object]:
-        """Watch events, bookmarks among them, until the server ends the watch. Calls `opened` once the watch stands.
+        """Yields watch events from a version on, with bookmarks, until the server ends it after `server_seconds`.
 
-        A connection whose other side is gone breaks after 25 s (KEEPALIVE). One without a byte for `silence_seconds`
-        counts as broken: bookmarks come once a minute.
-        Raises Gone for a position that is too old, Unavailable for a broken connection.
+        Calls `opened` when the server has accepted the watch. A connection on which nothing comes for `silence_seconds`
+        counts as broken, as bookmarks come once a minute; one whose other side is gone breaks after 25 s (KEEPALIVE).
+        Raises Gone for a version that is too old, Unavailable for a broken connection.
         """
         query: dict[str, Any] = {
             "watch": "true",

@@ -1,4 +1,4 @@
-"""Kubernetes Events about RegistryTokens (events.k8s.io/v1)."""
+"""Posts Kubernetes Events about RegistryTokens (events.k8s.io/v1)."""
 
 import logging
 import secrets
@@ -25,7 +25,7 @@ async def post(
     note: str,
     now: datetime,
 ) -> None:
-    """Posts an event about the object that `regarding` refers to. One that cannot be posted is logged and forgotten."""
+    """Posts an event about the object that `regarding` refers to. Logs, and does not raise, where that fails."""
     body = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
@@ -45,4 +45,4 @@ async def post(
     try:
         await kube.create(EVENTS, regarding["namespace"], body)
     except KubeError as error:
-        log.info("event %s not posted: %s", reason, error)
+        log.info("cannot post event %s about %s/%s: %s", reason, regarding["namespace"], regarding["name"], error)

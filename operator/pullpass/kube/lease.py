@@ -1,4 +1,4 @@
-"""Leader election by a Lease: one operator works, the others stand by."""
+"""Elects a leader by a Lease: one operator works, the others stand by."""
 
 import asyncio
 import logging
@@ -23,24 +23,24 @@ RENEW_SECONDS = 10
 RETRY_SECONDS = 3
 CALL_SECONDS = 3
 HOLD_SECONDS = 13
-"""After so long without a renewal the work is cancelled, whatever the election waits for: another replica counts
-LEASE_SECONDS from when it sees the last renewal, which is later than when that was sent."""
+"""The work is cancelled so long after the last renewal was sent, whatever the election waits for. Another replica waits
+for LEASE_SECONDS from when it sees that renewal, which is later."""
 
 
 class _Lock(LeaseLock):
-    """The library's lock, with a time limit, and with every failure told as it expects."""
+    """The library's lock, with a time limit for calls, and errors in the form that the library handles."""
 
     renewed = 0.0
-    """When the last write that succeeded was sent, on the clock of `elapsed`."""
+    """When the last successful write was sent, on the clock of `elapsed`."""
 
     def left(self) -> float:
-        """Seconds for which the Lease is surely held."""
+        """Returns for how many more seconds the Lease is certainly held."""
         return self.renewed + HOLD_SECONDS - elapsed()
 
     async def assert_held(self) -> None:
-        """Raises Unavailable where another may hold it by now: a process that was paused learns here that it was."""
+        """Raises Unavailable where another replica may hold the Lease, as after this process was paused."""
         if self.left() <= 0:
-            raise Unavailable("nothing is written: the Lease was not renewed in time, another replica may hold it")
+            raise Unavailable("write cancelled: the Lease was not renewed in time, so another replica may hold it")
 
     async def get(self, name: str, namespace: str) -> Any:
         try:
@@ -72,11 +72,11 @@ class _Lock(LeaseLock):
 async def lead(
     kube: Kube, *, namespace: str, name: str, identity: str, work: Callable[[Kube], Awaitable[None]]
 ) -> Literal["lost", "ended"]:
-    """Waits for the Lease, then runs `work` while it is held, with a `Kube` that writes only while that is sure.
+    """Waits for the Lease, then runs `work` with a `Kube` that writes only while the Lease is certainly held.
 
-    Returns "lost" when the Lease could not be renewed in time; the work is cancelled then, and the caller should
-    end the process. Returns "ended" when the work returned; what it raises is raised here. On the way out, a Lease
-    that is still held is given back, so that another replica need not wait for its end.
+    Returns "ended" when the work has returned, and raises what it raises. Returns "lost" when the Lease was not renewed
+    in time: the work is cancelled, and the caller should end the process. A Lease that is still held is released, so
+    that another replica need not wait for its expiry.
     """
     lock = _Lock(name, namespace, identity, kube.api)
     elected = asyncio.Event()
@@ -129,4 +129,6 @@ async def _release(lock: _Lock) -> None:
         async with asyncio.timeout(CALL_SECONDS):
             await lock.api_instance.replace_namespaced_lease(name=lock.name, namespace=lock.namespace, body=lease)
     except (ApiException, TimeoutError, aiohttp.ClientError, OSError) as error:
-        log.info("Lease not given back (%s); it runs out by itself", type(error).__name__)
+        log.info(
+            "cannot release Lease %s/%s (%s); it expires by itself", lock.namespace, lock.name, type(error).__name__
+        )

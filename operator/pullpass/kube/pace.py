@@ -1,5 +1,8 @@
-"""Spreads what is done over time: writes, so that 20,000 passwords that are due at once are no storm for the API
-server, and refusals, so that a flood of wrong passwords is none for those with good ones."""
+"""Limits a rate by letting callers wait.
+
+For writes, so that 20,000 passwords that are due at once do not overload the API server; and for refusals, so that a
+flood of wrong passwords does not delay good logins.
+"""
 
 import asyncio
 import time
@@ -7,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 
 class Pace:
-    """At most `rate` a second in the long run, in the order of their coming. An idle second saves up for a burst."""
+    """Lets `rate` callers a second through, first come first served, after an idle second twice as many."""
 
     def __init__(
         self,
@@ -20,7 +23,7 @@ class Pace:
         self._monotonic = monotonic
         self._sleep = sleep
         self._next = float("-inf")
-        """When the next one would have its turn if none ever came in a burst."""
+        """The turn of the next caller if bursts were not allowed."""
 
     async def wait(self) -> None:
         """Returns when it is the caller's turn."""

@@ -1,12 +1,12 @@
 """Follows all objects of one kind: a list, then a watch, for as long as the process lives.
 
-No error of the API ends it: it keeps retrying and whoever uses the events keeps what it has. Of each object only
-the key, the UID and the version are remembered: to report after a new list what has vanished meanwhile, and to leave
-out what has not changed.
+No error of the API ends it: it keeps retrying, and the user of the events keeps its objects meanwhile. It remembers the
+key, UID and version of each object: to report, after another list, which objects were deleted meanwhile, and to skip
+those that did not change.
 
-It is made for a process with little processor time. Lists come in small pages, what comes in is handled in pieces with
-a turn of the event loop between them, and nothing that was done is done again: a list that is begun anew only handles
-what has changed since, and after a standstill the watch is opened anew where it was, without a list.
+It suits a process with little processor time. Lists come in small pages, the event loop gets a turn between objects,
+and no work is repeated: a list that starts over handles only what changed since, and after a standstill the watch
+resumes from its version, without a list.
 """
 
 import asyncio
@@ -28,13 +28,12 @@ Object = dict[str, Any]
 
 BACKOFF = Backoff(first=0.25, longest=10.0)
 RELIST_AFTER = 6
-"""Failed watches in a row after which the position itself is doubted, as after a restored backup of the
-API."""
+"""Failed watches in a row after which it lists again: the version may be unknown, as after etcd was restored."""
 WATCH_SECONDS = 290
-"""After which the server ends a watch."""
+"""How long a watch lasts before the server ends it."""
 CATCH_UP_SECONDS = 3
-"""The same for a watch that is to show that it has caught up. Two seconds before the end the server sends a bookmark,
-if there was anything new."""
+"""The same for a watch that has to catch up. Two seconds before its end the server sends a bookmark, if there was
+anything new."""
 
 
 class Source(Protocol):
@@ -43,7 +42,7 @@ class Source(Protocol):
     def pages(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None
     ) -> AsyncIterator[Page]:
-        """A list, page by page."""
+        """Yields a list page by page."""
         ...
 
     def watch(
@@ -56,8 +55,9 @@ class Source(Protocol):
         opened: Callable[[], None] = ...,
         server_seconds: int = ...,
     ) -> AsyncIterator[Object]:
-        """Watch events from a position on, bookmarks among them; ends or fails when the connection is silent.
-        Calls `opened` once the watch stands.
+        """Yields watch events from a version on, with bookmarks; ends or raises when the connection is silent.
+
+        Calls `opened` when the server has accepted the watch.
         """
         ...
 
@@ -65,9 +65,8 @@ class Source(Protocol):
 class Reflector:
     """Calls `on_event(type, object)` with ADDED, MODIFIED or DELETED for all objects and all their changes.
 
-    An object that vanished unseen is reported as DELETED with only its name, namespace and UID, and so is
-    one that was made anew under the same name, before the ADDED of its successor. `on_event` must not
-    raise.
+    An object whose deletion was missed is reported as DELETED with its name, namespace and UID only; so is one that was
+    deleted and created again, before the ADDED of the new one. `on_event` must not raise.
     """
 
     def __init__(
@@ -83,15 +82,15 @@ class Reflector:
         elapsed: Callable[[], float] = elapsed,
     ) -> None:
         self.synced = asyncio.Event()
-        """Set once everything is known and a watch goes on from there; cleared by `doubt` only.
+        """Set when all objects have been reported and a watch is open; cleared by `doubt` only.
 
-        Everything is known when a watch opens at a position not older than STALL_SECONDS. Otherwise when it has caught
-        up: with its first bookmark, which comes after all events before it, or when it has come to its end in time.
-        Whatever is written from then on is reported at once; so a token server that is ready by this does not miss
-        what was published while it started, or stood still.
+        That is when a watch opens at a version that was current less than STALL_SECONDS ago. Otherwise when the watch
+        has caught up: at its first bookmark, which comes after all earlier events, or at its regular end. Later writes
+        are reported at once; so a token server that is ready once this is set has not missed what was published while
+        it started, or stood still.
         """
         self.last_contact = float("-inf")
-        """When the API server was last heard, on the monotonic clock: a page of a list, an event, a bookmark."""
+        """When a page, an event or a bookmark last came from the API server, on the monotonic clock."""
         self._kube = kube
         self._resource = resource
         self._namespace = namespace
@@ -104,7 +103,7 @@ class Reflector:
         """UID and version of each object, by key."""
         self._position: str | None = None
         self._position_at = float("-inf")
-        """When the position was current, as far as is known, on the clock of `elapsed`."""
+        """When the position was last known to be current, on the clock of `elapsed`."""
         self._opened_at = float("-inf")
         """When the watch opened, on the same clock."""
         self._failures = 0
@@ -112,7 +111,7 @@ class Reflector:
         self._following: asyncio.Task[NoReturn] | None = None
 
     async def run(self) -> NoReturn:
-        """Follows until cancelled."""
+        """Lists and watches until cancelled."""
         while True:
             self._following = asyncio.create_task(self._follow())
             try:
@@ -123,10 +122,10 @@ class Reflector:
                     raise
 
     def doubt(self) -> None:
-        """Clears `synced` until it is shown again that everything is known: the process stood still meanwhile.
+        """Clears `synced` until the watch has caught up. Call it after the process stood still.
 
-        The watch is opened anew from its position, as its connection may be dead. All that was heard counts on, and a
-        list goes on: a process that stands still again and again makes progress.
+        The watch is opened again from its position, as its connection may be dead. A list under way continues, so
+        that a process that stands still again and again makes progress.
         """
         self.synced.clear()
         if self._watching and self._following is not None:
@@ -148,16 +147,15 @@ class Reflector:
             except KubeError as error:
                 self._failures += 1
                 asked_to_wait = error.retry_after if isinstance(error, Unavailable) else 0.0
-                log.warning("following %s: %s; trying again", self._resource.plural, error)
+                log.warning("cannot list or watch %s: %s; trying again", self._resource.plural, error)
             except Exception:
-                # Whatever answers in place of the API server may send anything; none of it may stop the
-                # mirror.
+                # Something else may answer in place of the API server, with any content. It must not end the reflector.
                 self._failures += 1
                 self._position = None
-                log.exception("following %s: unreadable answer; trying again", self._resource.plural)
+                log.exception("cannot list or watch %s: cannot parse the answer; trying again", self._resource.plural)
             if self._failures % RELIST_AFTER == 0:
                 self._position = None
-                # A restored API server may give a version a second time, to another content.
+                # After a restore the API server may use a version again for another content.
                 self._known = {key: (uid, "") for key, (uid, _) in self._known.items()}
             await self._pause(self._delay(asked_to_wait))
 
@@ -180,7 +178,7 @@ class Reflector:
         return version
 
     async def _watch(self, position: str) -> bool:
-        """Follows from a position until the server ends the watch. Tells whether that was of any use."""
+        """Watches from a position until the server ends the watch. Returns whether it brought events or caught up."""
         heard, slice_ = False, TimeSlice()
         events = self._kube.watch(
             self._resource,
@@ -204,7 +202,7 @@ class Reflector:
                 await slice_.yield_if_over()
         finally:
             self._watching = False
-        # One that ends at once, as where the API server is about to stop, may not have brought everything.
+        # A watch that ends early, as when the API server shuts down, may have missed events.
         if catches_up and self._elapsed() - self._opened_at > CATCH_UP_SECONDS - 1:
             heard = True
             self.synced.set()

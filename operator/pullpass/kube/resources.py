@@ -1,4 +1,4 @@
-"""The kinds of object that pullpass reads or writes, and where the API serves them."""
+"""The kinds of objects that pullpass reads or writes, and their URL paths."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -15,7 +15,7 @@ class Resource:
     plural: str
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
-        """The URL path of the collection, or of one object."""
+        """Returns the URL path of the collection or, with a name, of one object."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         scope = f"/namespaces/{quote(namespace, safe='')}" if namespace is not None else ""
         return f"{root}{scope}/{self.plural}" + (f"/{quote(name, safe='')}" if name is not None else "")

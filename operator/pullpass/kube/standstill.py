@@ -1,7 +1,7 @@
-"""Notices that this process stood still while the world went on: frozen, suspended, or starved of the processor.
+"""Detects that this process stood still: frozen, suspended, or without processor time.
 
-Whoever was away for longer than a probe waits is taken for dead by others, who go on without it. When it wakes up,
-what it remembers may be outdated, and nothing else tells it so.
+A process that does not answer probes is taken for dead, and others continue without it. When it runs again, what it
+remembers may be outdated, and nothing else tells it so.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 STALL_SECONDS = 3.0
-"""Longest time between two beats that nobody notices. The readiness probe of the chart takes four seconds to fail."""
+"""Longest time between two beats that does not count. The chart's readiness probe takes four seconds to fail."""
 BEAT_SECONDS = 0.5
 
 
@@ -21,14 +21,14 @@ _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def elapsed() -> float:
-    """Seconds since some moment; they also pass while the machine is asleep."""
+    """Returns seconds of a clock that, unlike the monotonic one, goes on while the machine is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 class Heartbeat:
-    """Calls `awoken` once the process goes on after more than STALL_SECONDS.
+    """Calls `awoken` when the process runs again after it stood still for more than STALL_SECONDS.
 
-    `beat` before each answer that must not be outdated, as the loop may come to that before it comes to `run`.
+    Call `beat` before each answer that must not be outdated: the event loop may get there before it gets to `run`.
     """
 
     def __init__(self, awoken: Callable[[], None], *, elapsed: Callable[[], float] = elapsed) -> None:
@@ -37,7 +37,7 @@ class Heartbeat:
         self._last = elapsed()
 
     def beat(self) -> None:
-        """Records that the process runs at this moment."""
+        """Records that the process runs now, and calls `awoken` if it stood still before."""
         now = self._elapsed()
         still, self._last = now - self._last, now
         if still > STALL_SECONDS:

@@ -1,4 +1,4 @@
-"""Divides long work on the event loop into pieces, so that a process with little processor time still answers.
+"""Divides long work on the event loop into slices, so that a process with little processor time still answers.
 
 With a CPU limit of 50m a tenth of a second of work takes two seconds, and nothing else runs meanwhile.
 """
@@ -18,7 +18,7 @@ class TimeSlice:
         self._began = monotonic()
 
     async def yield_if_over(self) -> None:
-        """Returns at once within the slice, otherwise after one turn of the event loop. Call it after each item."""
+        """Yields to the event loop if the slice is over. Call it after each item."""
         if self._monotonic() - self._began >= SLICE_SECONDS:
             await asyncio.sleep(0)
             self._began = self._monotonic()

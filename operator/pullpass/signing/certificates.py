@@ -26,9 +26,10 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 CA_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=90)
 SERVER_LIFETIME = timedelta(days=365)
-"""Of a server's certificate: some servers read theirs only when they start, and are to do so within the last third."""
+"""Of a server's certificate. It is renewed with a third left, in which servers that read it only at start must
+restart."""
 BACKDATED = timedelta(hours=1)
-"""How far a registry's clock may be behind ours: registries grant certificates no leeway at all."""
+"""How far a registry's clock may be behind ours: registries allow certificates no clock skew."""
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _SECOND = timedelta(seconds=1)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -45,10 +46,11 @@ class KeyPair:
     certificate: x509.Certificate
     key: PrivateKey = field(repr=False)
     chain: tuple[x509.Certificate, ...] = ()
-    """What followed the certificate in its PEM file."""
+    """The certificates after it in its PEM file."""
 
     @property
     def certificate_pem(self) -> bytes:
+        """The certificate, without its chain."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
@@ -60,10 +62,12 @@ class KeyPair:
 
     @property
     def not_before(self) -> datetime:
+        """The begin of its validity, in UTC."""
         return self.certificate.not_valid_before_utc
 
     @property
     def not_after(self) -> datetime:
+        """The end of its validity, in UTC."""
         return self.certificate.not_valid_after_utc
 
 
@@ -76,7 +80,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def new_ca(now: datetime) -> KeyPair:
-    """Creates a self-signed CA for ten years that may sign leaves only."""
+    """Creates a self-signed CA that is valid for ten years and may issue leaves only."""
     return _new_ca("pullpass signing CA", now)
 
 
@@ -92,7 +96,7 @@ def _new_ca(common_name: str, now: datetime) -> KeyPair:
 
 
 def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
-    """Issues a leaf for 90 days with a new key; it ends with the CA where that ends earlier."""
+    """Issues a leaf with a new key that is valid for 90 days, or until the CA expires if that is earlier."""
     key = new_key()
     ends = min(now + LEAF_LIFETIME, ca.not_after)
     builder = (
@@ -105,15 +109,18 @@ def new_leaf(ca: KeyPair, now: datetime) -> KeyPair:
 
 
 def new_server_ca(now: datetime) -> KeyPair:
-    """Creates a self-signed CA for ten years, for the certificates of our servers.
+    """Creates a self-signed CA for the certificates of our servers that is valid for ten years.
 
-    Not the CA of access tokens: whoever trusts one of the two must not thereby trust the other.
+    It is not the CA of access tokens: to trust one of the two must not mean to trust the other.
     """
     return _new_ca("pullpass server CA", now)
 
 
 def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> KeyPair:
-    """Issues a server's certificate for a year, for these DNS names and IP addresses. Raises CertificateError."""
+    """Issues a server's certificate for these DNS names and IP addresses that is valid for a year.
+
+    Raises CertificateError where one of `hosts` is neither.
+    """
     key = new_key()
     ends = min(now + SERVER_LIFETIME, ca.not_after)
     builder = (
@@ -129,21 +136,23 @@ def new_server_certificate(ca: KeyPair, hosts: Sequence[str], now: datetime) -> 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
     """Reads the certificates of a PEM file, at least one. Raises CertificateError."""
-    # Of a serial number that is not positive the library only warns; Go, and so Distribution, takes none below zero.
+    # For a serial number that is not positive the library only warns; Go, and so Distribution, refuses negative ones.
     with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
         try:
             certificates = x509.load_pem_x509_certificates(pem)
         except (ValueError, x509.InvalidVersion):
             raise CertificateError("cannot parse the certificate as PEM") from None
         if any(certificate.serial_number <= 0 for certificate in certificates):
-            raise CertificateError("the certificate's serial number is not positive, as RFC 5280 demands")
+            raise CertificateError(
+                "the certificate's serial number is not positive, as RFC 5280 requires: issue another"
+            )
     return certificates
 
 
 def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
-    """Reads a certificate (what follows it in the file is its chain) and the private key that belongs to it.
+    """Reads a certificate, with the chain after it in the file, and its private key.
 
-    Raises CertificateError.
+    Raises CertificateError where they cannot be parsed or do not belong together.
     """
     certificate, *chain = load_certificates(certificate_pem)
     try:
@@ -157,7 +166,7 @@ def load_pair(certificate_pem: bytes, key_pem: bytes) -> KeyPair:
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError("cannot parse the private key as PEM") from None
     if not isinstance(key, PrivateKey):
-        raise CertificateError("the private key is neither RSA nor EC, which registries do not all support")
+        raise CertificateError("the private key is neither RSA nor EC; not all registries support other kinds")
     if key.public_key() != public_key:
         raise CertificateError("the private key belongs to another certificate")
     return KeyPair(certificate, key, tuple(chain))
@@ -175,13 +184,13 @@ def check_ca(ca: KeyPair, now: datetime) -> None:
     elif not isinstance(ca.key.curve, _CURVES):
         raise CertificateError(f"registries do not support the curve {ca.key.curve.name}; use P-256, P-384 or P-521")
     if now >= ca.not_after:
-        raise CertificateError(f"the certificate ended at {ca.not_after.isoformat()}")
+        raise CertificateError(f"the certificate expired at {ca.not_after.isoformat()}")
     if now < ca.not_before:
-        raise CertificateError(f"the certificate is valid only from {ca.not_before.isoformat()}")
+        raise CertificateError(f"the certificate is not valid before {ca.not_before.isoformat()}")
 
 
 def subject_names(certificate: x509.Certificate) -> list[str]:
-    """Returns the DNS names and IP addresses that a server's certificate is for."""
+    """Returns the DNS names and IP addresses in a server's certificate."""
     names = _extension(certificate, x509.SubjectAlternativeName)
     if names is None:
         return []
@@ -198,12 +207,12 @@ def issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
 
 
 def same_authority(one: x509.Certificate, other: x509.Certificate) -> bool:
-    """Tells whether two certificates are of one CA, by name and key: what it issued verifies under both."""
+    """Tells whether two certificates have the same subject and key, so that what one issued verifies under both."""
     return one.subject == other.subject and same_key(one, other)
 
 
 def same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
-    """Tells whether two certificates have the same key, whatever their names; not where its kind is unknown."""
+    """Tells whether two certificates have the same key. False where its kind is unknown."""
     try:
         return one.public_key() == other.public_key()
     except (ValueError, UnsupportedAlgorithm):
@@ -211,7 +220,7 @@ def same_key(one: x509.Certificate, other: x509.Certificate) -> bool:
 
 
 def usable(leaf: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
-    """Tells whether registries that trust the CA accept what the leaf signs."""
+    """Tells whether registries that trust the CA accept at this moment what the leaf signs."""
     public_key = leaf.certificate.public_key()
     return isinstance(public_key, ec.EllipticCurvePublicKey) and full_length(public_key) and _valid(leaf, ca, now)
 
@@ -233,7 +242,7 @@ def _valid(pair: KeyPair, ca: x509.Certificate, now: datetime) -> bool:
 
 def _due(pair: KeyPair, ca: x509.Certificate) -> datetime:
     if pair.not_after >= ca.not_valid_after_utc - _SECOND:
-        return pair.not_after  # a new one could not live longer than this CA either
+        return pair.not_after  # the CA expires then, too, so a new one would not be valid for longer
     return pair.not_after - (pair.not_after - pair.not_before) / 3
 
 
@@ -270,7 +279,7 @@ def _builder(
 
 
 def _authority(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    # The CA's own identifier: one made by other software need not be the hash of its key.
+    # The identifier in the CA's certificate: in one that other software made it need not be the hash of the key.
     if identifier := _extension(ca, x509.SubjectKeyIdentifier):
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     key = ca.public_key()

@@ -1,6 +1,6 @@
 """Publishes the leaf's public keys as a JSON Web Key Set (RFC 7517), for registries that trust keys instead of a CA.
 
-Each key carries its certificate in `x5c`, so the document alone says how long a replaced key still counts.
+Each key has its certificate in `x5c`, so the document itself says how long a replaced key is still valid.
 """
 
 import base64
@@ -18,15 +18,15 @@ _COORDINATE = 32
 
 
 def encode(content: bytes) -> str:
-    """base64url without padding (RFC 7515)."""
+    """Encodes bytes as base64url without padding (RFC 7515)."""
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def full_length(key: ec.EllipticCurvePublicKey) -> bool:
     """Tells whether it is a P-256 key neither of whose coordinates starts with a zero byte.
 
-    CNCF Distribution 3 drops leading zero bytes before it hashes a key, so for the others, 1 in 128, its key
-    id is not the one of RFC 7638.
+    CNCF Distribution 3 drops leading zero bytes before it hashes a key. So for 1 key in 128 its key id differs from the
+    one of RFC 7638; such keys are not used.
     """
     numbers = key.public_numbers()
     least = 1 << 8 * (_COORDINATE - 1)
@@ -40,7 +40,7 @@ def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
 
 
 def jwk(certificate: x509.Certificate) -> dict[str, Any]:
-    """Converts the key of a leaf certificate. Raises ValueError unless it is P-256."""
+    """Returns the JWK of a leaf certificate. Raises ValueError where its key is not P-256."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("only P-256 keys sign access tokens")  # noqa: TRY004
@@ -49,12 +49,12 @@ def jwk(certificate: x509.Certificate) -> dict[str, Any]:
 
 
 def document(certificates: Iterable[x509.Certificate]) -> str:
-    """Returns the JWKS of these leaves, the same text for the same leaves."""
+    """Returns the JWKS of these leaves. The same leaves give the same text."""
     return json.dumps({"keys": [jwk(certificate) for certificate in certificates]}, indent=2) + "\n"
 
 
 def certificates(text: str) -> list[x509.Certificate]:
-    """Reads the certificates of a JWKS made by `document`. What cannot be parsed is left out."""
+    """Reads the certificates of a JWKS that `document` wrote. Skips keys that cannot be parsed."""
     try:
         keys = json.loads(text)["keys"]
     except (ValueError, KeyError, TypeError):
@@ -71,6 +71,7 @@ def certificates(text: str) -> list[x509.Certificate]:
 
 
 def valid_at(certificate: x509.Certificate, now: datetime) -> bool:
+    """Tells whether a certificate is valid at this moment."""
     return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
 

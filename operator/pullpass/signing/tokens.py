@@ -1,4 +1,4 @@
-"""Access tokens: JWTs (RFC 7519) that registries check without calling us.
+"""Creates access tokens: JWTs (RFC 7519) that registries verify without calling us.
 
 ES256 (RFC 7518) with an `x5c` header (RFC 7515) is the form that all versions of CNCF Distribution accept.
 """
@@ -19,27 +19,27 @@ from pullpass.signing.certificates import CertificateError, load_pair
 from pullpass.signing.jwks import encode, thumbprint
 
 SKEW = timedelta(seconds=10)
-"""How far `nbf` and `iat` lie in the past: some registries grant them no leeway."""
+"""How far `nbf` and `iat` are in the past: some registries allow no clock skew for them."""
 
 
 _ES256 = ec.ECDSA(hashes.SHA256())
 _json = json.JSONEncoder(separators=(",", ":")).encode
-"""As json.dumps does it, which makes an encoder for each call."""
+"""Like json.dumps, which creates an encoder in each call."""
 
 
 class Signer:
     """Signs access tokens with one leaf."""
 
     def __init__(self, key_pem: bytes, chain_pem: bytes) -> None:
-        """Takes the leaf's key, and its certificate with what lies between it and the registries' CA.
+        """Loads the leaf's key and certificate, with any intermediate certificates after it, all as PEM.
 
-        Raises CertificateError, without key material.
+        Raises CertificateError where they cannot be used; its text has no key material.
         """
         pair = load_pair(chain_pem, key_pem)
         if not isinstance(pair.key, ec.EllipticCurvePrivateKey) or not isinstance(pair.key.curve, ec.SECP256R1):
             raise CertificateError("the key is not EC P-256, as ES256 needs it")
         self._key = pair.key
-        # A root need not be sent: a registry trusts it because it holds it, or not at all.
+        # Root certificates are not sent: a registry trusts only those that it has itself.
         sent = [pair.certificate, *(c for c in pair.chain if c.issuer != c.subject)]
         self.not_after: datetime = min(certificate.not_valid_after_utc for certificate in sent)
         """When registries stop accepting what this signer signs."""
@@ -56,7 +56,7 @@ class Signer:
 
 
 def new_token_id() -> str:
-    """Returns a `jti` that no other token has: 128 random bits."""
+    """Returns a unique `jti` of 128 random bits."""
     return secrets.token_urlsafe(16)
 
 
@@ -71,14 +71,15 @@ def access_claims(
     not_after: datetime | None = None,
     token_id: str,
 ) -> dict[str, Any]:
-    """Returns the claims of an access token, times in whole seconds since 1970 and never rounded up.
+    """Returns the claims of an access token; times are in seconds since 1970, rounded down.
 
-    `access` is what is granted (`type`, `name`, `actions`), `not_after` the end of the password or the token
-    behind it. Raises ValueError where that has passed. Registries add up to 60 s of leeway to `exp`.
+    `access` is the granted access (`type`, `name`, `actions`). The access token expires after `lifetime`, or at
+    `not_after` (the end of its password or RegistryToken) if that is earlier. Raises ValueError where that has passed.
+    Registries accept `exp` for up to 60 s longer.
     """
     end = now + lifetime if not_after is None else min(now + lifetime, not_after)
     if end <= now:
-        raise ValueError("nothing is issued for a credential that has ended")
+        raise ValueError(f"cannot issue an access token: the credential ended at {end.isoformat()}")
     issued = int((now - SKEW).timestamp())
     return {
         "iss": issuer,

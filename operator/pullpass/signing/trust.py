@@ -1,7 +1,7 @@
 """Builds what registries mount: the trust bundle and the JWKS, as the contents of one ConfigMap.
 
-A registry reads the bundle when it starts, and that is at any time. So a CA is in it before anything is signed under
-it, and stays until no access token that was signed under it is valid any more.
+A registry reads the bundle when it starts, which may be at any time. So a CA is added before its first leaf signs, and
+removed only when no access token that its leaves signed is valid any more.
 """
 
 import json
@@ -20,13 +20,13 @@ from pullpass.signing.certificates import CertificateError, issued_by, load_cert
 BUNDLE_KEY = "ca.crt"
 JWKS_KEY = "jwks.json"
 AUTHORITIES_KEY = "authorities.json"
-"""Since and until when each CA of the bundle is in it, for us and for people who look."""
-REPLACED_KEYS = 4
-"""At most so many replaced keys stay in the JWKS: far more than a regular renewal ever leaves."""
+"""Since when and until when each CA is in the bundle, for the operator and for people."""
+MAX_REPLACED_KEYS = 4
+"""Replaced keys in the JWKS: far more than regular renewals leave."""
 RETIRED_CA_GRACE = timedelta(hours=1)
-"""How long a CA stays in the bundle that signs no more: longer than a token server takes to hear of its new leaf."""
+"""How long a CA that no longer signs stays in the bundle: longer than token servers take to get the new leaf."""
 _MARGIN = timedelta(minutes=10)
-"""Between the end of the last access token of a CA and the CA's leaving: clocks differ, and registries are lenient."""
+"""Between the expiry of a CA's last access token and its removal, for clock skew and the registries' leeway."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Authority:
     since: datetime
     """When it was first published."""
     until: datetime | None = None
-    """When it leaves the bundle; None while something wants it."""
+    """When it is removed from the bundle, None while it is needed."""
 
     @property
     def fingerprint(self) -> str:
@@ -56,10 +56,9 @@ def retired_ca_grace(access_token_lifetime: timedelta) -> timedelta:
 
 
 def authorities(published: Mapping[str, str], now: datetime) -> tuple[Authority, ...]:
-    """Reads the CAs of the bundle in the ConfigMap.
+    """Reads the CAs of the bundle from the data of the ConfigMap; empty where it cannot be parsed.
 
-    One without a known date counts as published just now, and so does one with a date in the future: a clock was
-    wrong, or somebody wrote there.
+    A CA without a date, or with one in the future (by a wrong clock, or an edit), counts as published now.
     """
     try:
         certificates = load_certificates(published.get(BUNDLE_KEY, "").encode())
@@ -78,14 +77,13 @@ def trusted(
     wanted: Sequence[x509.Certificate],
     now: datetime,
     *,
-    stays: timedelta = RETIRED_CA_GRACE,
+    grace: timedelta = RETIRED_CA_GRACE,
     distrust: bool = False,
 ) -> tuple[Authority, ...]:
-    """Returns the CAs that the bundle is to have: those that are wanted, and the others for as long as they `stay`,
-    whatever is written there.
+    """Returns the CAs that the bundle must have: those `wanted`, and the others of `before` for `grace`.
 
-    One that was renewed over its key stays as long: a registry with a slow clock takes its successor for one that is
-    not valid yet. `distrust` makes all others go at once.
+    A date in the ConfigMap cannot extend that. It also holds for a CA that was renewed with the same key: to a registry
+    whose clock is behind, the new certificate is not valid yet. `distrust` removes all others at once.
     """
     known = {authority.fingerprint: authority for authority in before}
     kept = {}
@@ -95,7 +93,7 @@ def trusted(
     for one, authority in known.items():
         if one in kept or distrust:
             continue
-        until = min(authority.until or now + stays, now + stays)
+        until = min(authority.until or now + grace, now + grace)
         if now < min(until, authority.certificate.not_valid_after_utc):
             kept[one] = replace(authority, until=until)
     return tuple(kept.values())
@@ -107,11 +105,11 @@ def contents(
     published: Mapping[str, str],
     now: datetime,
 ) -> dict[str, str]:
-    """Returns the ConfigMap's data, given what it holds now.
+    """Returns the new data of the ConfigMap, given its present data, `published`.
 
-    The bundle is the CAs that issue leaves and nothing above them: what else their roots certified must not sign access
-    tokens. The JWKS has the keys of `leaves` first, which are in use or about to be, and keeps those they replaced
-    until their certificates end, as long as they are of a CA in the bundle.
+    The bundle has the CAs that issue leaves but none above them: other certificates of those must not sign access
+    tokens. The JWKS has the keys of `leaves` first, which are in use or will be, and then replaced keys until their
+    certificates expire, as long as their CA is in the bundle.
     """
     replaced = [
         certificate
@@ -121,7 +119,7 @@ def contents(
     replaced.sort(key=lambda certificate: certificate.not_valid_before_utc, reverse=True)
     return {
         BUNDLE_KEY: "".join(one.certificate.public_bytes(Encoding.PEM).decode() for one in bundle),
-        JWKS_KEY: jwks.document([*leaves, *replaced[:REPLACED_KEYS]]),
+        JWKS_KEY: jwks.document([*leaves, *replaced[:MAX_REPLACED_KEYS]]),
         AUTHORITIES_KEY: json.dumps([_describe(authority) for authority in bundle], indent=2) + "\n",
     }
 
@@ -142,13 +140,13 @@ def _describe(authority: Authority) -> dict[str, Any]:
 
 
 def _dates(text: str) -> dict[str, tuple[datetime, datetime | None]]:
-    """Parses the dates of CAs, by fingerprint. What cannot be parsed is left out."""
+    """Parses the dates of CAs, by fingerprint. Skips entries that cannot be parsed."""
     try:
-        told = json.loads(text)
+        entries = json.loads(text)
     except ValueError:
         return {}
     dates = {}
-    for one in told if isinstance(told, list) else []:
+    for one in entries if isinstance(entries, list) else []:
         try:
             since = datetime.fromisoformat(one["since"])
             until = datetime.fromisoformat(one["until"]) if "until" in one else None

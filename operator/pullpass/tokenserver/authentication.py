@@ -1,12 +1,12 @@
 """Authenticates a request: finds the token of a user name and checks the password, with at most one bcrypt check.
 
-What a check found is remembered under a MAC of user name and password (BLAKE2b with a key of this process), bound
-to the version of the credential record: a new record, or another token under the name, and it counts no
-more. Dates are looked at anew every time. An unknown user, an unknown password id and a password past its
-end cost the same check as a wrong password, so neither words nor time tell them apart.
+Verdicts are remembered under a MAC of user name and password (BLAKE2b with a key of this process), together with the
+version of the credential record: a new record, or another token of the same name, invalidates them. Expiry is checked
+every time. An unknown user, an unknown password id and an expired password cost the same check as a wrong password, so
+neither the answer nor its time tells them apart.
 
-Only what nothing is remembered of meets the limits (see limits.py): the same wrong password, sent again, is no new
-failure, and one that was right is right whoever else fails.
+The limits (see limits.py) apply only where no verdict is remembered: the same wrong password, sent again, is not
+another failure, and a verified password works whoever else fails.
 """
 
 import asyncio
@@ -22,17 +22,18 @@ from pullpass.tokenserver.errors import UnauthenticatedError
 from pullpass.tokenserver.limits import Limits
 
 REMEMBERED_GOOD = 65_536
-"""Verified passwords kept; two for each of 20,000 tokens fit."""
+"""Verified passwords that are remembered: enough for two of each of 20,000 tokens."""
 REMEMBERED_BAD = 16_384
+"""Wrong passwords that are remembered."""
 
 Version = tuple[str, str, str]
-"""UID of the token and version of its record, both empty where there is none, and the password's id."""
+"""The token's UID and the version of its record, both empty where there is none, and the password's id."""
 _MALFORMED: Version = ("", "malformed", "")
 
 
 @dataclass(slots=True)
 class Identity:
-    """A token whose password was right. Whether it still opens anything is for authorization.py to decide."""
+    """A token and the slot of the password that was right. What it may still do is decided in authorization.py."""
 
     token: Token
     slot: PasswordSlot
@@ -48,14 +49,14 @@ class _Candidate:
 @dataclass(slots=True)
 class _Login:
     key: bytes
-    """Stands for user name and password."""
+    """MAC of user name and password."""
     username: str
     text: str = field(repr=False)
     sender: str
 
 
 class _Memory:
-    """Versions by key, the least recently used dropped first."""
+    """A cache of at most `size` versions by key that drops the least recently used one first."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -65,7 +66,7 @@ class _Memory:
         return self.version(key) == version
 
     def version(self, key: bytes) -> Version | None:
-        """The version under a key, None where there is none."""
+        """Returns the version under a key, None where there is none."""
         version = self._versions.get(key)
         if version is not None:
             self._versions.move_to_end(key)
@@ -82,18 +83,18 @@ class _Memory:
 
 
 class Authenticator:
-    """Checks credentials against the mirror. Without `limits` everybody may fail as often as they like."""
+    """Checks credentials against the cache of credential records. Without `limits` failed logins are not limited."""
 
     def __init__(
         self,
-        mirror: AccessCache,
+        cache: AccessCache,
         checks: Checks,
         limits: Limits | None = None,
         *,
         good: int = REMEMBERED_GOOD,
         bad: int = REMEMBERED_BAD,
     ) -> None:
-        self._mirror = mirror
+        self._cache = cache
         self._checks = checks
         self._limits = limits
         self._key = secrets.token_bytes(32)
@@ -101,17 +102,18 @@ class Authenticator:
         self._bad = _Memory(bad)
         self._under_way: dict[tuple[bytes, Version], asyncio.Future[bool]] = {}
         self.hits = 0
-        """Logins answered from memory since start."""
+        """Logins since the process started that needed no check, because the verdict was remembered."""
 
     @property
     def remembered(self) -> dict[str, int]:
-        """How many verdicts are remembered, by what they are."""
+        """How many verdicts are remembered, by verdict."""
         return {"good": len(self._good), "bad": len(self._bad)}
 
     async def authenticate(self, username: str, text: str, sender: str = "") -> Identity:
-        """The identity behind a user name and password that came from an address.
+        """Returns the identity behind a user name and password; `sender` is the client's address.
 
-        Raises UnauthenticatedError, with the reason for the audit line, LimitedError and BusyError.
+        Raises UnauthenticatedError with the reason for the audit line, LimitedError where sender or user name failed
+        too often, and BusyError where too many checks wait.
         """
         key = blake2b(f"{username}\0{text}".encode(errors="replace"), key=self._key, digest_size=32).digest()
         identity = self._verified(username, key)
@@ -127,7 +129,7 @@ class Authenticator:
         candidate = self._find(username, parsed.id)
         while (genuine := self._remembered(login, candidate)) is None:
             checked = await self._check(login, candidate)
-            # While a check runs the record may be rewritten, so the verdict holds for what is there by now.
+            # The record may change while a check runs: a verdict counts for the version that was checked only.
             version, candidate = candidate.version, self._find(username, parsed.id)
             if candidate.version == version:
                 genuine = checked
@@ -142,12 +144,12 @@ class Authenticator:
         return Identity(token, slot)
 
     def _verified(self, username: str, key: bytes) -> Identity | None:
-        """The identity, if this password was verified before and its record is the same: it need not be read again."""
+        """Returns the identity if this password was verified before and its record is unchanged, without parsing it."""
         verified = self._good.version(key)
         if verified is None:
             return None
-        token = self._mirror.token(username)
-        credential = self._mirror.credential(token.uid) if token is not None else None
+        token = self._cache.token(username)
+        credential = self._cache.credential(token.uid) if token is not None else None
         if token is None or credential is None or (token.uid, credential.version) != verified[:2]:
             return None
         slot = credential.slot(verified[2])
@@ -157,8 +159,8 @@ class Authenticator:
         return Identity(token, slot)
 
     def _find(self, username: str, password_id: str) -> _Candidate:
-        token = self._mirror.token(username)
-        credential = self._mirror.credential(token.uid) if token is not None else None
+        token = self._cache.token(username)
+        credential = self._cache.credential(token.uid) if token is not None else None
         return _Candidate(
             token,
             credential.slot(password_id) if credential is not None else None,
@@ -166,7 +168,7 @@ class Authenticator:
         )
 
     def _remembered(self, login: _Login, candidate: _Candidate) -> bool | None:
-        """Whether the password was found right, None where nothing is remembered."""
+        """Returns the remembered verdict, None where there is none."""
         good = self._good.holds(login.key, candidate.version)
         if not good and not self._bad.holds(login.key, candidate.version):
             return None
@@ -177,13 +179,13 @@ class Authenticator:
         check = self._under_way.get((login.key, candidate.version))
         if check is None:
             check = self._begin(login, candidate)
-        # Shielded: the check is shared with whoever else sends the same password at this moment.
+        # Shielded, as concurrent logins with the same password share one check.
         return await asyncio.shield(check)
 
     def _begin(self, login: _Login, candidate: _Candidate) -> asyncio.Future[bool]:
         limits, slot, key = self._limits, candidate.slot, login.key
         if slot is None:
-            # It cannot succeed, and is checked only so that nobody can tell from the time.
+            # It cannot succeed. The check is made only so that the time of the answer does not tell.
             self._spend(login.sender, login.username)
             check = self._checks.begin(login.text, None)
         elif limits is not None and limits.suspicious(login.sender, login.username):

@@ -1,4 +1,4 @@
-"""Authorizes an authenticated request: a genuine password opens only what the cluster and the clock still allow."""
+"""Authorizes an authenticated request: what its token may do by the resources in the cluster, at this moment."""
 
 from datetime import datetime
 
@@ -9,9 +9,12 @@ from pullpass.tokenserver.cache import AccessCache
 from pullpass.tokenserver.errors import UnauthenticatedError
 
 
-def authorize(mirror: AccessCache, identity: Identity, registry: str, now: datetime) -> Rights:
-    """Returns the rights of a token at this moment, at the registry of that name. Raises UnauthenticatedError,
-    with the reason, for one that is dead, or for another registry."""
+def authorize(cache: AccessCache, identity: Identity, registry: str, now: datetime) -> Rights:
+    """Returns the rights of a token at the registry of that name, at the moment `now` (UTC).
+
+    Raises UnauthenticatedError with the reason for a token or password that has ended, is revoked or disabled, whose
+    namespace or scope map does not allow it any more, or that is for another registry.
+    """
     token, slot = identity.token, identity.slot
     if slot.ends_at is not None and now >= slot.ends_at:
         raise UnauthenticatedError("password has ended")
@@ -21,10 +24,10 @@ def authorize(mirror: AccessCache, identity: Identity, registry: str, now: datet
         raise UnauthenticatedError("token is disabled")
     if token.expires_at is not None and now >= token.expires_at:
         raise UnauthenticatedError("token has ended")
-    labels = mirror.namespaces.get(token.namespace)
+    labels = cache.namespaces.get(token.namespace)
     if labels is None:
         raise UnauthenticatedError("namespace is gone")
-    scope_map = mirror.scope_maps.get(token.scope_map)
+    scope_map = cache.scope_maps.get(token.scope_map)
     if scope_map is None:
         raise UnauthenticatedError("scope map is missing or unreadable")
     if scope_map.registry != registry:

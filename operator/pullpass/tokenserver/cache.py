@@ -1,7 +1,7 @@
-"""What the token server knows of the cluster, compiled for look-up and updated by each watch event in O(1).
+"""The token server's cache of Kubernetes objects, compiled for look-up; each watch event updates it in O(1).
 
-Of 20,000 tokens and as many scope maps only what a decision needs is kept. Objects that cannot be read
-are left out, which means refused: the decision never guesses.
+It has room for 20,000 tokens and as many scope maps because it keeps only what a decision needs. Objects that cannot be
+parsed are left out, so requests that depend on them are refused: a decision never guesses.
 """
 
 import base64
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 _NONE: frozenset[str] = frozenset()
-"""One for all of the tokens that revoke nothing."""
+"""Shared by all tokens that revoke nothing, to save memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A RegistryToken, as far as access goes."""
+    """The fields of a RegistryToken that decide about access."""
 
     uid: str
     namespace: str
@@ -38,15 +38,15 @@ class Token:
     enabled: bool
     expires_at: datetime | None
     revoked: frozenset[str]
-    """Public ids of passwords that are refused."""
+    """Public ids of revoked passwords."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeMap:
-    """A ScopeMap, compiled."""
+    """A ScopeMap, with its rules compiled."""
 
     registry: str
-    """Name of the registry that it is for; it need not be one of ours."""
+    """Name of its registry, which need not be among those of the settings."""
     rights: Rights
     allowed: AllowedNamespaces
 
@@ -68,7 +68,7 @@ class Credential:
     slots: tuple[PasswordSlot, ...]
 
     def slot(self, password_id: str) -> PasswordSlot | None:
-        """The slot of the password with that public id."""
+        """Returns the slot of the password with that public id, None where there is none."""
         return next((slot for slot in self.slots if slot.id == password_id), None)
 
 
@@ -77,13 +77,16 @@ DecisionInputs = tuple[Token | None, Credential | None, ScopeMap | None, Mapping
 
 
 class AccessCache:
-    """The current state. The four `on_…` methods take watch events and never raise."""
+    """Objects that decisions depend on, as of the last watch event.
+
+    The four `on_…` methods take watch events (ADDED, MODIFIED or DELETED, and the object) and never raise.
+    """
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self.signers: dict[str, Signer] = {}
-        """The newest readable signing leaf of each registry; kept when its Secret goes, as pulls must not stop for
-        that."""
+        """By name of the registry, its newest signing leaf that could be parsed. It stays when its Secret is deleted:
+        pulls must not stop for that."""
         self.tokens: dict[str, Token] = {}
         """By user name."""
         self._by_uid: dict[str, Token] = {}
@@ -96,21 +99,22 @@ class AccessCache:
         self._allowed: dict[str, AllowedNamespaces] = {}
 
     def token(self, username: str) -> Token | None:
-        """Returns the RegistryToken of that user name."""
+        """Returns the RegistryToken with that user name, None where there is none."""
         return self.tokens.get(username)
 
     def token_of_uid(self, uid: str) -> Token | None:
-        """The RegistryToken of that UID."""
+        """Returns the RegistryToken with that UID, None where there is none."""
         return self._by_uid.get(uid)
 
     def credential(self, token_uid: str) -> Credential | None:
-        """Returns the passwords of the token of that UID; a token made anew under the same name has another."""
+        """Returns the passwords of the token with that UID, None where there are none."""
         return self.credentials.get(names.record_name(token_uid))
 
     def decision_inputs(self, username: str, registry: str) -> DecisionInputs:
-        """Returns what a decision about that user at that registry depends on. No object here is ever changed:
-        an event puts another one in its place. So as long as these are the same objects, nothing was written that the
-        decision depends on.
+        """Returns what a decision about that user at that registry depends on.
+
+        Events replace objects and never change them. So as long as this returns the very same objects, nothing was
+        written that the decision depends on.
         """
         token, signer = self.tokens.get(username), self.signers.get(registry)
         if token is None:
@@ -124,7 +128,7 @@ class AccessCache:
         )
 
     def on_token(self, type_: str, obj: Object) -> None:
-        """Takes an event of a RegistryToken."""
+        """Handles a watch event of a RegistryToken."""
         metadata = obj["metadata"]
         username = names.username(metadata["namespace"], metadata["name"])
         before = self.tokens.pop(username, None)
@@ -135,11 +139,16 @@ class AccessCache:
         try:
             token = _token(obj)
             self.tokens[username] = self._by_uid[token.uid] = token
-        except (KeyError, TypeError, ValueError, AttributeError):
-            log.warning("RegistryToken %s cannot be read; its user is refused", username)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning(
+                "cannot parse RegistryToken %s/%s (%s): its logins are refused until it is corrected",
+                metadata["namespace"],
+                metadata["name"],
+                type(error).__name__,
+            )
 
     def on_scope_map(self, type_: str, obj: Object) -> None:
-        """Takes an event of a ScopeMap."""
+        """Handles a watch event of a ScopeMap."""
         name = obj["metadata"]["name"]
         if type_ == "DELETED":
             self.scope_maps.pop(name, None)
@@ -149,12 +158,16 @@ class AccessCache:
             self.scope_maps[name] = ScopeMap(
                 sys.intern(spec.registry), Rights.of(spec), self._shared(spec.allowed_namespaces)
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError) as error:
             self.scope_maps.pop(name, None)
-            log.warning("ScopeMap %s cannot be read; its tokens are refused", name)
+            log.warning(
+                "cannot parse ScopeMap %s (%s): logins with its tokens are refused until it is corrected",
+                name,
+                type(error).__name__,
+            )
 
     def on_namespace(self, type_: str, obj: Object) -> None:
-        """Takes an event of a Namespace."""
+        """Handles a watch event of a Namespace."""
         metadata = obj["metadata"]
         if type_ == "DELETED":
             self.namespaces.pop(metadata["name"], None)
@@ -162,8 +175,7 @@ class AccessCache:
             self.namespaces[metadata["name"]] = dict(metadata.get("labels") or {})
 
     def on_secret(self, type_: str, obj: Object) -> None:
-        """Takes an event of a Secret of the credentials namespace: a credential record or a registry's signing
-        leaf."""
+        """Handles a watch event of a Secret of the credentials namespace: a credential record or a signing leaf."""
         name = obj["metadata"]["name"]
         registry = self._registries.of_signing_secret(name)
         if registry is not None:
@@ -176,9 +188,14 @@ class AccessCache:
             return
         try:
             self.credentials[name] = _credential(obj)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError) as error:
             self.credentials.pop(name, None)
-            log.warning("credential record %s cannot be read; its token is refused", name)
+            log.warning(
+                "cannot parse the credential record in Secret %s (%s): logins with its token are refused until the "
+                "operator replaces it",
+                name,
+                type(error).__name__,
+            )
 
     def _take_signer(self, registry: Registry, obj: Object) -> None:
         try:
@@ -188,11 +205,15 @@ class AccessCache:
             )
         except (KeyError, TypeError, ValueError) as error:
             log.error(
-                "the signing leaf in Secret %s cannot be used (%s)", registry.signing_secret, type(error).__name__
+                "cannot use the signing leaf in Secret %s of registry %s (%s): the last usable one signs until the "
+                "operator issues another",
+                registry.signing_secret,
+                registry.name,
+                type(error).__name__,
             )
 
     def _shared(self, allowed: AllowedNamespaces) -> AllowedNamespaces:
-        # Thousands of scope maps are allowed to the same few sets of namespaces.
+        # Thousands of scope maps allow the same few sets of namespaces.
         if len(self._allowed) > 4096:
             self._allowed.clear()
         return self._allowed.setdefault(allowed.model_dump_json(), allowed)
@@ -202,17 +223,17 @@ def _token(obj: Object) -> Token:
     metadata, spec = obj["metadata"], obj["spec"]
     enabled = spec.get("enabled", True)
     if not isinstance(enabled, bool):
-        raise TypeError("enabled")
+        raise TypeError("spec.enabled is not a boolean")
     ends = spec.get("expiresAt")
     revoked = (spec.get("passwords") or {}).get("revoked") or []
     if not isinstance(revoked, list):
-        raise TypeError("revoked")
+        raise TypeError("spec.passwords.revoked is not a list")
     return Token(
         uid=str(metadata["uid"]),
         namespace=str(metadata["namespace"]),
         name=str(metadata["name"]),
         scope_map=str(spec["scopeMapRef"]["name"]),
-        # Deleted is dead, even where somebody's finalizer holds the object back.
+        # A deleted token opens nothing, also while somebody's finalizer keeps the object.
         enabled=enabled and metadata.get("deletionTimestamp") is None,
         expires_at=None if ends is None else parse_time(ends),
         revoked=frozenset(revoked) if revoked else _NONE,

@@ -1,7 +1,7 @@
-"""Everything the token server refuses, and the one body it says so with.
+"""The refusals of the token server, and the error body that they share.
 
-The body is the OCI distribution specification's error list, which docker, crane and skopeo print. Answers
-to POST carry the keys of RFC 6749 as well, in the same object.
+The body is the error list of the OCI distribution specification, which docker, crane and skopeo print. Answers to POST
+also have the keys of RFC 6749, in the same object.
 """
 
 import json
@@ -17,7 +17,7 @@ class TokenRequestError(Exception):
     code = "UNSUPPORTED"
     oauth = "invalid_request"
     outcome = "invalid"
-    """Label of the metric."""
+    """Value of the label `outcome` in metrics and of `decision` in audit lines."""
 
     def body(self, *, oauth: bool) -> bytes:
         """Returns the error body; `oauth` adds the keys of RFC 6749."""
@@ -33,11 +33,11 @@ class TokenRequestError(Exception):
 
 
 class InvalidRequestError(TokenRequestError):
-    """400: the request cannot be understood."""
+    """400: the request is malformed."""
 
 
 class InvalidScopeError(TokenRequestError):
-    """400: a scope cannot be read."""
+    """400: a scope cannot be parsed."""
 
     oauth = "invalid_scope"
 
@@ -49,14 +49,14 @@ class UnsupportedGrantError(TokenRequestError):
 
 
 class TooLargeError(TokenRequestError):
-    """413: the body is longer than any client's."""
+    """413: the body is longer than that of any real client."""
 
     status = 413
     code = "SIZE_INVALID"
 
 
 class HeadersTooLargeError(TokenRequestError):
-    """431: request line and headers are longer than any client's."""
+    """431: the request line or the headers are longer than those of any real client."""
 
     status = 431
     code = "SIZE_INVALID"
@@ -74,7 +74,7 @@ class ExpectationFailed(TokenRequestError):
     status = 417
 
     def __init__(self) -> None:
-        super().__init__("the only expectation met is 100-continue")
+        super().__init__("cannot meet the Expect header: only 100-continue is supported")
 
 
 class MethodNotAllowed(TokenRequestError):
@@ -83,12 +83,12 @@ class MethodNotAllowed(TokenRequestError):
     status = 405
 
     def headers(self) -> dict[str, str]:
-        """Names the allowed methods (RFC 9110, 15.5.6)."""
+        """Returns the allowed methods (RFC 9110, 15.5.6)."""
         return {"Allow": "GET, POST"}
 
 
 class UnauthenticatedError(TokenRequestError):
-    """401. Every credential that does not work gets the same words; `reason` is for the audit line alone."""
+    """401: the credentials do not work. The client always gets the same text; `reason` is for the audit line only."""
 
     status = 401
     code = "UNAUTHORIZED"
@@ -100,13 +100,15 @@ class UnauthenticatedError(TokenRequestError):
         self.reason = reason
 
     def headers(self) -> dict[str, str]:
-        """Challenges for Basic credentials (RFC 7617)."""
+        """Returns the challenge for Basic credentials (RFC 7617)."""
         return {"WWW-Authenticate": REALM}
 
 
 class LimitedError(TokenRequestError):
-    """429: too many wrong credentials came before, and this is another one. Says neither of which sender nor of which
-    user."""
+    """429: another failed login after too many; `retry_after` is in seconds.
+
+    The client is not told whether its address or the user name is over the limit.
+    """
 
     status = 429
     code = "TOOMANYREQUESTS"
@@ -114,16 +116,16 @@ class LimitedError(TokenRequestError):
     outcome = "limited"
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("too many wrong user names and passwords, try again later")
+        super().__init__("too many failed logins, try again later")
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """Says when to try again, in seconds (RFC 6585, 4)."""
+        """Returns after how many seconds to try again (RFC 6585, 4)."""
         return {"Retry-After": str(self.retry_after)}
 
 
 class UnavailableError(TokenRequestError):
-    """503: not now. The client may ask again after `retry_after` seconds."""
+    """503: the server cannot answer now. The client may try again after `retry_after` seconds."""
 
     status = 503
     code = "UNAVAILABLE"
@@ -132,19 +134,19 @@ class UnavailableError(TokenRequestError):
     retry_after = 2
 
     def headers(self) -> dict[str, str]:
-        """Says when to try again, in seconds."""
+        """Returns after how many seconds to try again."""
         return {"Retry-After": str(self.retry_after)}
 
 
 class BusyError(UnavailableError):
-    """503: more passwords wait for their check than can be checked soon."""
+    """503: too many passwords wait to be checked, or there are too many connections."""
 
     outcome = "busy"
     retry_after = 1
 
 
 class FailedError(TokenRequestError):
-    """500: a defect of ours."""
+    """500: a bug in the token server."""
 
     status = 500
     code = "UNKNOWN"
@@ -152,4 +154,4 @@ class FailedError(TokenRequestError):
     outcome = "error"
 
     def __init__(self) -> None:
-        super().__init__("the token server failed; its log says why")
+        super().__init__("internal error: see the log of the token server")

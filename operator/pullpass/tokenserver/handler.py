@@ -55,16 +55,16 @@ REFUSALS = 500
 
 
 class TokenServer:
-    """Answers token requests from the mirror.
+    """Answers token requests from the cache.
 
-    `age` returns the seconds since the API server last answered, infinity while the mirror is not complete. Limits
+    `age` returns the seconds since the API server last answered, infinity while the cache is not complete. Limits
     and metrics go by `monotonic`, which is not set like `clock`. With a certificate it serves over TLS.
     """
 
     def __init__(
         self,
         settings: TokenServerSettings,
-        mirror: AccessCache,
+        cache: AccessCache,
         *,
         age: Callable[[], float],
         clock: Callable[[], datetime] = utcnow,
@@ -72,19 +72,19 @@ class TokenServer:
         certificate: ServedCertificate | None = None,
     ) -> None:
         self._settings = settings
-        self._mirror = mirror
+        self._cache = cache
         self._age = age
         self._clock = clock
         self.checks = Checks(hashing.dummy_hash(settings.bcrypt_cost))
         self.limits = Limits(monotonic)
         self.connections = Connections(certificate=certificate)
         self.audit = Audit()
-        self.authenticator = Authenticator(mirror, self.checks, self.limits)
+        self.authenticator = Authenticator(cache, self.checks, self.limits)
         self._proxies = Proxies(settings.trusted_proxies)
         self._issuers = {registry.name: Issuer(registry) for registry in settings.registries}
-        self._reuse = Reuse(mirror)
+        self._reuse = Reuse(cache)
         self.metrics = Metrics(
-            Parts(mirror, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
+            Parts(cache, self.checks, self.authenticator, self.limits, self._reuse, self.audit, self.connections, age),
             settings.registries.known,
             monotonic,
         )
@@ -109,7 +109,7 @@ class TokenServer:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that the API server lists is in the mirror."""
+        """Whether everything that the API server lists is in the cache."""
         return self._age() != float("inf")
 
     def why_unready(self) -> str | None:
@@ -121,7 +121,7 @@ class TokenServer:
         limit = self._settings.max_staleness
         if limit is not None and age > limit.total_seconds():
             return f"the API server was last heard {int(age)} s ago, longer than allowed"
-        if not self._mirror.signers:
+        if not self._cache.signers:
             return "there is no signing leaf yet"
         return None
 
@@ -170,7 +170,7 @@ class TokenServer:
     async def _hold_back(self) -> None:
         """Lets a refusal wait for its turn: who sends one wrong login after the other, over however many connections,
         leaves the time to good ones. Only so many wait that there is room for the connections of others."""
-        if self._held_back < self.connections.most // 4:
+        if self._held_back < self.connections.limit // 4:
             self._held_back += 1
             try:
                 await self._pace.wait()
@@ -187,10 +187,10 @@ class TokenServer:
         if asked.username is None:
             raise UnauthenticatedError("no credentials")
         identity = await self.authenticator.authenticate(asked.username, asked.password, raw.remote)
-        # From here on nothing waits, so all of it is decided in one state of the mirror and at one moment.
+        # From here on nothing waits, so all of it is decided in one state of the cache and at one moment.
         now, signer = self._clock(), self._signer(registry)
-        inputs = self._mirror.decision_inputs(asked.username, registry.name)
-        rights = authorize(self._mirror, identity, registry.name, now)
+        inputs = self._cache.decision_inputs(asked.username, registry.name)
+        rights = authorize(self._cache, identity, registry.name, now)
         access = grant(asked.scopes, rights)
         issued = self._issuers[registry.name].issue(
             signer,
@@ -212,7 +212,7 @@ class TokenServer:
         return Decision(inputs, issued, granted)
 
     def _signer(self, registry: Registry) -> Signer:
-        signer = self._mirror.signers.get(registry.name)
+        signer = self._cache.signers.get(registry.name)
         if signer is None:
             raise UnavailableError(f"there is no signing leaf of registry {registry.name} yet")
         return signer

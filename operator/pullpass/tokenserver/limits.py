@@ -1,10 +1,10 @@
-"""How many wrong credentials may come from one sender, and for one user name, before more of them are refused unread.
+"""Limits failed logins per sender and per user name: beyond the limit they are refused without a check.
 
 A password that works must not suffer from the failures of others. So a limit never refuses a login that names a current
-password of its user: only one that cannot succeed at this moment, such as a password id that no record has. A wrong
-password is one failure, however often it is sent.
+password of its user: only one that cannot succeed at this moment, such as one with a password id that no record has. A
+wrong password is one failure, however often it is sent.
 
-The clock is monotonic, in seconds, and an argument: the time of day may jump, and a limit must not jump with it.
+The clock is monotonic, in seconds, and an argument: wall-clock time may jump, and a limit must not jump with it.
 """
 
 import math
@@ -16,91 +16,96 @@ from pullpass.tokenserver.errors import LimitedError
 from pullpass.tokenserver.http.proxies import network
 
 TRACKED = 16_384
-"""Senders, and user names, whose failures are remembered; about 2 MiB each."""
+"""How many senders, and how many user names, are remembered with their failures; about 2 MiB each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """So many failures at once, and another one each time that `seconds` have passed."""
+    """A burst of `failures`, of which one is regained every `seconds`."""
 
     failures: int
     seconds: float
 
 
 PER_SENDER = Allowance(60, 1.0)
-"""Many nodes share an address, and each has its stale pull secrets."""
+"""Large, as nodes behind one address share it, and each of them may have stale pull secrets."""
 PER_USER = Allowance(20, 3.0)
 
 
 class Failures:
-    """Failures by key: for each the moment at which its allowance is whole again, and nothing else (the generic cell
-    rate algorithm)."""
+    """Counts failures by key, by the generic cell rate algorithm (GCRA).
+
+    It stores one number for each key: the moment at which the key has its full allowance again.
+    """
 
     def __init__(self, allowance: Allowance, tracked: int = TRACKED) -> None:
         self._seconds = allowance.seconds
-        self._whole = allowance.failures * allowance.seconds
+        self._full = allowance.failures * allowance.seconds
         self._tracked = tracked
-        self._whole_at: dict[int, float] = {}
+        self._full_at: dict[int, float] = {}
 
     def wait(self, key: int, now: float) -> float:
-        """Seconds until the key is allowed another failure; 0 when it is now."""
-        return max(0.0, self._whole_at.get(key, now) - now - (self._whole - self._seconds))
+        """Returns the seconds until the key is allowed another failure, 0 where it is allowed one now."""
+        return max(0.0, self._full_at.get(key, now) - now - (self._full - self._seconds))
 
     def count(self, key: int, now: float) -> None:
-        """One more failure."""
-        whole_at = max(self._whole_at.get(key, now), now) + self._seconds
-        # Failures beyond the allowance happen where checks ran at the same time; they make nobody wait longer.
-        self._whole_at[key] = min(whole_at, now + self._whole)
-        if len(self._whole_at) > self._tracked:
+        """Counts a failure of the key."""
+        full_at = max(self._full_at.get(key, now), now) + self._seconds
+        # Checks that run at the same time can fail beyond the allowance. Such failures do not lengthen the wait.
+        self._full_at[key] = min(full_at, now + self._full)
+        if len(self._full_at) > self._tracked:
             self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Who has failed least goes first, so that a flood of new senders pushes out itself and not those over their
-        limit. An eighth at a time, as it means sorting."""
-        kept = sorted(self._whole_at.items(), key=itemgetter(1))[self._tracked // 8 :]
-        self._whole_at = {key: whole_at for key, whole_at in kept if whole_at > now}
+        """Drops an eighth of the keys, those with the fewest failures first.
+
+        So a flood of new senders displaces itself and not those over their limit. An eighth at a time, because it
+        means sorting all of them.
+        """
+        kept = sorted(self._full_at.items(), key=itemgetter(1))[self._tracked // 8 :]
+        self._full_at = {key: full_at for key, full_at in kept if full_at > now}
 
     def over(self, now: float) -> int:
-        """How many keys are over their limit."""
-        return sum(whole_at - now > self._whole - self._seconds for whole_at in self._whole_at.values())
+        """Returns how many keys are over their limit."""
+        return sum(full_at - now > self._full - self._seconds for full_at in self._full_at.values())
 
     def __len__(self) -> int:
-        return len(self._whole_at)
+        return len(self._full_at)
 
 
 class Limits:
-    """The failures of senders and those for users."""
+    """Applies both limits, by sender and by user name; `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float], tracked: int = TRACKED) -> None:
         self._clock = clock
         self.senders = Failures(PER_SENDER, tracked)
-        """By network: an IPv4 address, or 64 bits of an IPv6 one."""
+        """By address: an IPv4 address, or the first 64 bits of an IPv6 address."""
         self.users = Failures(PER_USER, tracked)
-        """By user name, whether there is such a user or not."""
+        """By user name, whether the user exists or not."""
 
     def now(self) -> float:
-        """The moment that all of this is about."""
+        """Returns the time on the clock of the limits, in seconds."""
         return self._clock()
 
     def spend(self, sender: str, username: str) -> None:
-        """Counts a login that cannot succeed. Raises LimitedError in its place where too many were before it."""
-        now, (from_, for_) = self._clock(), _keys(sender, username)
-        wait = max(self.senders.wait(from_, now), self.users.wait(for_, now))
+        """Counts a login that cannot succeed. Raises LimitedError instead if sender or user name is over its limit."""
+        now, (sender_key, user_key) = self._clock(), _keys(sender, username)
+        wait = max(self.senders.wait(sender_key, now), self.users.wait(user_key, now))
         if wait > 0:
             raise LimitedError(math.ceil(wait))
-        self.senders.count(from_, now)
-        self.users.count(for_, now)
+        self.senders.count(sender_key, now)
+        self.users.count(user_key, now)
 
     def count(self, sender: str, username: str) -> None:
-        """Counts a wrong password that could have been right."""
-        now, (from_, for_) = self._clock(), _keys(sender, username)
-        self.senders.count(from_, now)
-        self.users.count(for_, now)
+        """Counts a failed check of a password whose id is current. Never raises: the check has been made already."""
+        now, (sender_key, user_key) = self._clock(), _keys(sender, username)
+        self.senders.count(sender_key, now)
+        self.users.count(user_key, now)
 
     def suspicious(self, sender: str, username: str) -> bool:
-        """Whether both are over their limits: likely the one who guesses at this user, though it need not be."""
-        now, (from_, for_) = self._clock(), _keys(sender, username)
-        return self.senders.wait(from_, now) > 0 and self.users.wait(for_, now) > 0
+        """Tells whether both sender and user name are over their limits: probably this sender guesses at this user."""
+        now, (sender_key, user_key) = self._clock(), _keys(sender, username)
+        return self.senders.wait(sender_key, now) > 0 and self.users.wait(user_key, now) > 0
 
 
 def _keys(sender: str, username: str) -> tuple[int, int]:

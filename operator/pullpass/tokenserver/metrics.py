@@ -23,20 +23,20 @@ from pullpass.tokenserver.reuse import Reuse
 
 PREFIX = "pullpass_token_server_"
 OUTCOMES = ("granted", "reduced", "denied", "unauthorized", "limited", "invalid", "unavailable", "busy", "error")
-"""With the first three an access token was issued: with all that was asked for, a part of it, or nothing of it."""
+"""The first three issued an access token, with all, a part or nothing of the requested access."""
 NO_REGISTRY = "-"
-"""In place of a registry's name: the request does not say which, or cannot be read."""
-KEPT_SECONDS = 1.0
-"""How long the text is shown that was made for one scrape: whoever reaches the port may ask for it as often as they
-like, and with many registries it is long."""
+"""Label value where a request names no registry of ours, or cannot be parsed."""
+SCRAPE_CACHE_SECONDS = 1.0
+"""How long the text of one scrape is served again. Anybody who reaches the port may scrape as often as they like, and
+with many registries the text is long."""
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a token server that have something to tell."""
+    """The parts of a token server that metrics are read from."""
 
-    mirror: AccessCache
+    cache: AccessCache
     checks: Checks
     authenticator: Authenticator
     limits: Limits
@@ -44,15 +44,15 @@ class Parts:
     audit: Audit
     connections: Connections
     age: Callable[[], float]
-    """Seconds since the API server was last heard."""
+    """Returns the seconds since the API server last answered, infinity while the cache is not complete."""
 
 
 class _State(Collector):
-    """What is counted elsewhere anyway, read when somebody asks."""
+    """Collects, at each scrape, what the parts of the server count anyway."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._mirror = parts.mirror
+        self._cache = parts.cache
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -61,14 +61,14 @@ class _State(Collector):
         yield from self._decisions()
         yield from self._tables()
         yield from self._connections()
-        yield from self._knowledge()
+        yield from self._cached()
 
     def _decisions(self) -> Iterator[Metric]:
         parts = self._parts
         yield CounterMetricFamily(f"{PREFIX}bcrypt_checks", "bcrypt checks begun", value=parts.checks.count)
         yield CounterMetricFamily(
             f"{PREFIX}cache_hits",
-            "Logins whose password was checked before and is remembered; reused access tokens are apart",
+            "Logins whose password had been checked before; reused access tokens are counted apart",
             value=parts.authenticator.hits,
         )
         yield CounterMetricFamily(
@@ -114,20 +114,18 @@ class _State(Collector):
     def _connections(self) -> Iterator[Metric]:
         connections = self._parts.connections
         yield GaugeMetricFamily(f"{PREFIX}connections", "Open connections", value=len(connections))
-        yield GaugeMetricFamily(
-            f"{PREFIX}connections_limit", "Open connections that there may be", value=connections.most
-        )
+        yield GaugeMetricFamily(f"{PREFIX}connections_limit", "Maximum of open connections", value=connections.limit)
         closed = CounterMetricFamily(
             f"{PREFIX}connections_closed",
-            "Connections closed to make room, because no request came, because of their headers' length, "
-            "or because their client did not take the answers",
+            "Connections that the server closed: to make room, because no request came, because of too long headers, "
+            "or because the client did not read the answers",
             labels=["reason"],
         )
         for reason, count in connections.closed.items():
             closed.add_metric([reason], count)
         yield closed
         yield CounterMetricFamily(
-            f"{PREFIX}connections_refused", "Connections that found no room", value=connections.refused
+            f"{PREFIX}connections_refused", "Connections refused because there were too many", value=connections.refused
         )
         yield CounterMetricFamily(
             f"{PREFIX}unreadable_requests", "Requests that are not HTTP", value=connections.unreadable
@@ -135,43 +133,45 @@ class _State(Collector):
         if connections.certificate is not None:
             yield CounterMetricFamily(
                 f"{PREFIX}tls_handshake_failures",
-                "Handshakes in which client and server did not come together",
+                "TLS handshakes that failed",
                 value=connections.failed_handshakes,
             )
             yield GaugeMetricFamily(
                 f"{PREFIX}tls_certificate_not_after_seconds",
-                "End of the certificate that is served, in seconds since 1970",
+                "Expiry of the served certificate, in seconds since 1970",
                 value=connections.certificate.not_after.timestamp(),
             )
 
-    def _knowledge(self) -> Iterator[Metric]:
+    def _cached(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
-            f"{PREFIX}mirror_age_seconds",
-            "Seconds since the API server was last heard, by the kind heard longest ago; infinite before that",
+            f"{PREFIX}cache_age_seconds",
+            "Seconds since the API server last sent something, for the kind where that is longest; +Inf at first",
             value=self._parts.age(),
         )
         yield _by(
-            "mirror_objects",
-            "Objects held in memory",
+            "cache_objects",
+            "Objects in the cache",
             "kind",
             {
-                "RegistryToken": len(self._mirror.tokens),
-                "ScopeMap": len(self._mirror.scope_maps),
-                "Namespace": len(self._mirror.namespaces),
-                "CredentialRecord": len(self._mirror.credentials),
+                "RegistryToken": len(self._cache.tokens),
+                "ScopeMap": len(self._cache.scope_maps),
+                "Namespace": len(self._cache.namespaces),
+                "CredentialRecord": len(self._cache.credentials),
             },
         )
         yield _by(
             "signing_certificate_not_after_seconds",
-            "End of the signing certificate, in seconds since 1970; none of a registry that has none",
+            "Expiry of the signing certificate, in seconds since 1970; absent for a registry without one",
             "registry",
-            {name: signer.not_after.timestamp() for name, signer in self._mirror.signers.items()},
+            {name: signer.not_after.timestamp() for name, signer in self._cache.signers.items()},
         )
 
 
 class _Requests(Collector):
-    """Token requests and the time they took. Counted in plain integers, as this is done for each of them: the library's
-    own counters take a lock for every bucket."""
+    """Counts token requests and the time they took.
+
+    In plain integers, because it happens in every request: the library's counters take a lock for each bucket.
+    """
 
     def __init__(self, registries: Iterable[str]) -> None:
         self._counts = {
@@ -182,7 +182,7 @@ class _Requests(Collector):
         }
         self._seconds = 0.0
         self._within = [0] * (len(BUCKETS) + 1)
-        """By the first bucket that is long enough; the last one has no end."""
+        """Requests by the smallest bucket that they fit in; the last one is +Inf."""
 
     def count(self, method: str, outcome: str, registry: str, seconds: float) -> None:
         self._counts[method if method in ("GET", "POST") else "other", outcome, registry] += 1
@@ -219,7 +219,7 @@ class Metrics:
     def __init__(self, parts: Parts, registries: Iterable[str], monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._text = b""
-        self._made = float("-inf")
+        self._rendered_at = float("-inf")
         self._registry = CollectorRegistry()
         self._registry.register(_State(parts))
         self._requests = _Requests((*registries, NO_REGISTRY))
@@ -232,10 +232,10 @@ class Metrics:
         self._requests.count(method, outcome, registry.name if registry is not None else NO_REGISTRY, seconds)
 
     def text(self) -> bytes:
-        """All metrics in the text format, as they were a second ago at most."""
+        """Returns all metrics in the Prometheus text format, at most SCRAPE_CACHE_SECONDS old."""
         now = self._monotonic()
-        if now - self._made >= KEPT_SECONDS:
-            self._text, self._made = generate_latest(self._registry), now
+        if now - self._rendered_at >= SCRAPE_CACHE_SECONDS:
+            self._text, self._rendered_at = generate_latest(self._registry), now
         return self._text
 
 

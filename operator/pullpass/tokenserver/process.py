@@ -24,19 +24,19 @@ GARBAGE_OBJECTS = 20_000
 """New objects after which Python looks for cycles; its default of 700 is a few dozen requests."""
 
 
-def reflectors(kube: Kube, mirror: AccessCache, credentials_namespace: str) -> list[Reflector]:
-    """What keeps the mirror current. Namespaces and scope maps come first: tokens mean nothing without
+def reflectors(kube: Kube, cache: AccessCache, credentials_namespace: str) -> list[Reflector]:
+    """What keeps the cache current. Namespaces and scope maps come first: tokens mean nothing without
     them."""
     return [
-        Reflector(kube, NAMESPACES, on_event=mirror.on_namespace),
-        Reflector(kube, SCOPE_MAPS, on_event=mirror.on_scope_map),
-        Reflector(kube, REGISTRY_TOKENS, on_event=mirror.on_token),
+        Reflector(kube, NAMESPACES, on_event=cache.on_namespace),
+        Reflector(kube, SCOPE_MAPS, on_event=cache.on_scope_map),
+        Reflector(kube, REGISTRY_TOKENS, on_event=cache.on_token),
         Reflector(
             kube,
             SECRETS,
             namespace=credentials_namespace,
             label_selector=names.MANAGED_SELECTOR,
-            on_event=mirror.on_secret,
+            on_event=cache.on_secret,
         ),
     ]
 
@@ -52,10 +52,10 @@ def age_of(followed: list[Reflector]) -> float:
     return now - heard
 
 
-def spare_mirror() -> None:
-    """Keeps the garbage collector from what the mirror holds by now, and from coming often.
+def freeze_cache() -> None:
+    """Keeps the garbage collector from what the cache holds by now, and from coming often.
 
-    Nothing in the mirror refers back, so a collection frees nothing there, and one over 20,000 tokens stops every
+    Nothing in the cache refers back, so a collection frees nothing there, and one over 20,000 tokens stops every
     answer for a tenth of a second. Requests leave few cycles behind.
     """
     gc.collect()
@@ -70,24 +70,24 @@ async def run(settings: TokenServerSettings) -> None:
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
-    mirror = AccessCache(settings.registries)
+    cache = AccessCache(settings.registries)
     certificate = ServedCertificate(settings.tls_directory) if settings.tls_directory else None
     async with Kube.connect(settings.kubeconfig) as kube:
-        followed = reflectors(kube, mirror, settings.credentials_namespace)
+        followed = reflectors(kube, cache, settings.credentials_namespace)
         heartbeat = Heartbeat(lambda: _doubt(followed))
 
         def age() -> float:
             heartbeat.beat()
             return age_of(followed)
 
-        server = TokenServer(settings, mirror, age=age, certificate=certificate)
+        server = TokenServer(settings, cache, age=age, certificate=certificate)
         server.connections.fit_descriptors()
-        management = Management(server, mirror)
+        management = Management(server, cache)
         tasks: list[asyncio.Task[None]] = [loop.create_task(reflector.run()) for reflector in followed]
         tasks.append(loop.create_task(heartbeat.run()))
         if certificate is not None:
             tasks.append(loop.create_task(certificate.watch()))
-        tasks.append(loop.create_task(_until_told(stop, followed, mirror)))
+        tasks.append(loop.create_task(_until_told(stop, followed, cache)))
         host = settings.host or None
         try:
             async with management.serve(host, settings.management_port), server.serve(host, settings.port):
@@ -116,25 +116,25 @@ def _doubt(followed: list[Reflector]) -> None:
         reflector.doubt()
 
 
-async def _until_told(stop: asyncio.Event, followed: list[Reflector], mirror: AccessCache) -> None:
-    """Ends when the process is told to stop; on the way says when the mirror is complete."""
-    announcing = asyncio.create_task(_announce(followed, mirror))
+async def _until_told(stop: asyncio.Event, followed: list[Reflector], cache: AccessCache) -> None:
+    """Ends when the process is told to stop; on the way says when the cache is complete."""
+    announcing = asyncio.create_task(_announce(followed, cache))
     try:
         await stop.wait()
     finally:
         announcing.cancel()
 
 
-async def _announce(followed: list[Reflector], mirror: AccessCache) -> None:
+async def _announce(followed: list[Reflector], cache: AccessCache) -> None:
     begun = time.monotonic()
     for reflector in followed:
         await reflector.synced.wait()
-    spare_mirror()
+    freeze_cache()
     log.info(
         "in sync after %.1f s: %d tokens, %d scope maps, %d credential records; signing leaves of %s",
         time.monotonic() - begun,
-        len(mirror.tokens),
-        len(mirror.scope_maps),
-        len(mirror.credentials),
-        ", ".join(mirror.signers) or "no registry yet",
+        len(cache.tokens),
+        len(cache.scope_maps),
+        len(cache.credentials),
+        ", ".join(cache.signers) or "no registry yet",
     )

@@ -50,8 +50,8 @@ class Decision:
 class Reuse:
     """The decisions of the last few seconds."""
 
-    def __init__(self, mirror: AccessCache) -> None:
-        self._mirror = mirror
+    def __init__(self, cache: AccessCache) -> None:
+        self._cache = cache
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._decisions: OrderedDict[bytes, Decision] = OrderedDict()
         self._held = 0
@@ -73,7 +73,7 @@ class Reuse:
         decision = self._decisions.get(key)
         if decision is None or not decision.issued.second <= second <= decision.last:
             return None
-        now = self._mirror.decision_inputs(decision.granted.user, decision.granted.registry.name)
+        now = self._cache.decision_inputs(decision.granted.user, decision.granted.registry.name)
         if not all(map(is_, decision.inputs, now)):
             return None
         self.count += 1

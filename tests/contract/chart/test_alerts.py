@@ -65,8 +65,8 @@ CASES = {
         after=25,
     ),
     "PullpassTokenServerStale": Case(
-        fires={f'{SERVER}_mirror_age_seconds{{{HERE},pod="a"}}': "0+60x20"},
-        silent={f'{SERVER}_mirror_age_seconds{{{HERE},pod="a"}}': "70x20"},
+        fires={f'{SERVER}_cache_age_seconds{{{HERE},pod="a"}}': "0+60x20"},
+        silent={f'{SERVER}_cache_age_seconds{{{HERE},pod="a"}}': "70x20"},
         labels={"pod": "a"},
     ),
     "PullpassSigningCertificateEnds": Case(

@@ -1,4 +1,4 @@
-"""The token server of the matrix: the real application, over a mirror with one token for each set of rights."""
+"""The token server of the matrix: the real application, over a cache with one token for each set of rights."""
 
 import asyncio
 import base64
@@ -50,10 +50,10 @@ class Realm:
         self.port = ports.free()
         self.host = f"localhost:{self.port}"
         self.url = f"{'https' if mount else 'http'}://{self.host}/token"
-        self._mirror = AccessCache(ONE)
+        self._cache = AccessCache(ONE)
         self._logins: dict[str, Login] = {}
-        self._mirror.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
-        self._mirror.on_namespace("ADDED", {"metadata": {"name": NAMESPACE, "uid": "namespace"}})
+        self._cache.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
+        self._cache.on_namespace("ADDED", {"metadata": {"name": NAMESPACE, "uid": "namespace"}})
         everything = [{"repositories": ["*"], "actions": list(_ALL)}]
         for name, granted in {**rules, PUBLISHER: everything}.items():
             self._token(name, granted, now)
@@ -85,7 +85,7 @@ class Realm:
     def _server(self) -> TokenServer:
         settings = TokenServerSettings("credentials", ONE, bcrypt_cost=_COST)
         certificate = ServedCertificate(self.mount.directory) if self.mount else None
-        return TokenServer(settings, self._mirror, age=lambda: 0.0, certificate=certificate)
+        return TokenServer(settings, self._cache, age=lambda: 0.0, certificate=certificate)
 
     def _token(self, name: str, granted: list[dict[str, Any]], now: datetime) -> None:
         """A ScopeMap, a RegistryToken that refers to it, and its credential record."""
@@ -96,21 +96,21 @@ class Realm:
         record = Record(uid, NAMESPACE, name, published="password1").with_slot("password1", slot)
         secret = record.to_secret("credentials")
         secret["metadata"]["resourceVersion"] = "1"
-        self._mirror.on_scope_map(
+        self._cache.on_scope_map(
             "ADDED",
             {
                 "metadata": {"name": name, "uid": f"map-{name}"},
                 "spec": {"rules": granted, "allowedNamespaces": {"from": "All"}},
             },
         )
-        self._mirror.on_token(
+        self._cache.on_token(
             "ADDED",
             {
                 "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid},
                 "spec": {"scopeMapRef": {"name": name}, "enabled": True},
             },
         )
-        self._mirror.on_secret("ADDED", secret)
+        self._cache.on_secret("ADDED", secret)
         self._logins[name] = Login(f"{NAMESPACE}.{name}", password)
 
 

@@ -85,12 +85,12 @@ class Client:
         """What limits go by; it stands still."""
         self.server = TokenServer(
             SETTINGS,
-            self.world.mirror,
+            self.world.cache,
             age=lambda: self.age,
             clock=self.world.clock,
             monotonic=lambda: self.seconds,
         )
-        self._management = Management(self.server, self.world.mirror, clock=self.world.clock)
+        self._management = Management(self.server, self.world.cache, clock=self.world.clock)
         self._serving = AsyncExitStack()
         self.session = aiohttp.ClientSession()
         self.port = 0

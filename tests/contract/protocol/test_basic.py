@@ -97,7 +97,7 @@ async def test_the_user_name_is_never_taken_from_the_query(client: Client) -> No
 
 async def test_a_user_with_a_foreign_password_is_refused(client: Client) -> None:
     """Both tokens exist, and each password opens its own only."""
-    client.world.mirror.on_token(
+    client.world.cache.on_token(
         "ADDED",
         {
             "metadata": {"name": "other", "namespace": "web", "uid": "uid-2"},

@@ -80,7 +80,7 @@ async def test_a_good_login_costs_one_check_of_the_usual_cost(client: Client, ha
 
 
 async def test_a_token_without_a_record_costs_one_check(client: Client, hashed: Hashed) -> None:
-    client.world.mirror.on_secret("DELETED", {"metadata": {"name": "rt-uid-1", "uid": "s"}})
+    client.world.cache.on_secret("DELETED", {"metadata": {"name": "rt-uid-1", "uid": "s"}})
     refused(await client.get(), 401, "UNAUTHORIZED")
     assert costs(hashed) == [COST]
 
@@ -140,7 +140,7 @@ def plant(world: World, hash_: str, version: str) -> None:
         "published": "password1",
         "slots": {"password1": slot},
     }
-    world.mirror.on_secret(
+    world.cache.on_secret(
         "MODIFIED",
         {
             "metadata": {

@@ -18,8 +18,8 @@ WAYS: dict[str, Change] = {
     "password expired": lambda w: w.record(expires_at=START),
     "password replaced": lambda w: w.record(valid_until=START),
     "password revoked": lambda w: w.token(passwords={"revoked": ["aaaaaa"]}),
-    "map gone": lambda w: w.mirror.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}}),
-    "namespace gone": lambda w: w.mirror.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}}),
+    "map gone": lambda w: w.cache.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}}),
+    "namespace gone": lambda w: w.cache.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}}),
     "namespace not allowed": lambda w: w.scope_map(allowed={"from": "Names", "names": ["other"]}),
 }
 
@@ -48,7 +48,7 @@ async def test_dead_is_answered_as_a_wrong_password(client: Client, way: str) ->
 
 async def test_a_deleted_token_is_unknown(client: Client) -> None:
     assert (await client.get()).status == 200
-    client.world.mirror.on_token("DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-1"}})
+    client.world.cache.on_token("DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-1"}})
     refused(await client.get(), 401, "UNAUTHORIZED")
 
 

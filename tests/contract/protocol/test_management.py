@@ -39,7 +39,7 @@ async def test_the_version_is_that_of_the_record_it_holds(client: Client) -> Non
     says(await ask(client, id_="bbbbbb"), accepted=False, reason="no such password")
     client.world.record(ids=("aaaaaa", "bbbbbb"))
     says(await ask(client, id_="bbbbbb"), version="2")
-    client.world.mirror.on_secret("DELETED", {"metadata": {"name": "rt-uid-1", "uid": "s"}})
+    client.world.cache.on_secret("DELETED", {"metadata": {"name": "rt-uid-1", "uid": "s"}})
     says(await ask(client), version=None, accepted=False, reason="no such password")
 
 
@@ -73,7 +73,7 @@ async def test_what_has_ended_is_by_its_own_clock(client: Client) -> None:
 async def test_namespaces_decide_as_for_a_login(client: Client) -> None:
     client.world.scope_map(allowed={"from": "Names", "names": ["other"]})
     says(await ask(client), accepted=False, reason="namespace is not allowed to use the scope map")
-    client.world.mirror.on_namespace("DELETED", {"metadata": {"name": "web"}})
+    client.world.cache.on_namespace("DELETED", {"metadata": {"name": "web"}})
     says(await ask(client), accepted=False, reason="namespace is gone")
 
 
@@ -82,7 +82,7 @@ async def test_another_registry(client: Client) -> None:
     says(await ask(client, registry="other"), **no_leaf)
     says(await ask(client, registry="third"), **no_leaf)
     says(await ask(client, registry=""), **no_leaf)
-    client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
     says(await ask(client, registry="other"), accepted=False, reason="scope map is for another registry")
     client.world.scope_map(registry="other")
     says(await ask(client, registry="other"))
@@ -90,7 +90,7 @@ async def test_another_registry(client: Client) -> None:
 
 
 async def test_a_replica_without_any_leaf(client: Client) -> None:
-    client.world.mirror.signers.clear()
+    client.world.cache.signers.clear()
     says(await ask(client), ready=False, accepted=False, reason="there is no signing leaf yet")
     assert await login(client) == 503
 
@@ -120,13 +120,13 @@ async def test_a_token_is_known_by_its_uid_alone(client: Client) -> None:
     client.world.token(uid="uid-2")
     says(await ask(client), 404, **unknown)
     says(await ask(client, "uid-2"), version=None, accepted=False, reason="no such password")
-    client.world.mirror.on_token("DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-2"}})
+    client.world.cache.on_token("DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-2"}})
     says(await ask(client, "uid-2"), 404, **unknown)
 
 
 async def test_a_token_that_cannot_be_read_is_not_known(client: Client) -> None:
     metadata = {"name": "reader", "namespace": "web", "uid": "uid-1"}
-    client.world.mirror.on_token("MODIFIED", {"metadata": metadata, "spec": {}})
+    client.world.cache.on_token("MODIFIED", {"metadata": metadata, "spec": {}})
     says(await ask(client), 404, version=None, accepted=False, reason="no RegistryToken has that UID")
 
 
@@ -139,7 +139,7 @@ async def test_a_question_checks_no_password_and_counts_as_no_request(client: Cl
 
 async def test_no_answer_tells_a_secret(client: Client) -> None:
     client.world.record(ids=("aaaaaa", "bbbbbb"))
-    credential = client.world.mirror.credential("uid-1")
+    credential = client.world.cache.credential("uid-1")
     assert credential is not None
     passwords = [password(id_=slot.id).text for slot in credential.slots]
     secrets = [slot.hash for slot in credential.slots] + [f"nonce-{slot.id}" for slot in credential.slots]

@@ -88,7 +88,7 @@ async def test_a_defect_is_a_500_that_says_nothing(client: Client, monkeypatch: 
     def broken(*_: object) -> None:
         raise RuntimeError(GOOD)
 
-    monkeypatch.setattr(client.world.mirror, "token", broken)
+    monkeypatch.setattr(client.world.cache, "token", broken)
     for answer in (await client.get(), await client.post()):
         refused(answer, 500, "UNKNOWN")
         assert GOOD not in answer.body.decode()

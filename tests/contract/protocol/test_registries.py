@@ -16,7 +16,7 @@ SCOPE = "scope=repository:demo/nginx:pull"
 
 def elsewhere(client: Client) -> None:
     """The user's scope map is for the other registry, whose leaf is there."""
-    client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
     client.world.scope_map(registry="other")
 
 
@@ -62,7 +62,7 @@ async def test_a_client_that_names_no_service_means_the_default_registry(client:
 
 
 async def test_a_login_to_the_service_of_another_registry_is_refused_like_any(client: Client) -> None:
-    client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
     foreign = await client.get(f"service=other-registry&{SCOPE}")
     refused(foreign, 401, "UNAUTHORIZED")
     wrong = await client.get(f"service=other-registry&{SCOPE}", basic(USER, WRONG))
@@ -73,7 +73,7 @@ async def test_a_login_to_the_service_of_another_registry_is_refused_like_any(cl
 
 
 async def test_it_is_no_failure_that_limits_count(client: Client) -> None:
-    client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
     for _ in range(200):
         assert (await client.get(f"service=other-registry&{SCOPE}")).status == 401
     assert client.server.checks.count == 1
@@ -97,7 +97,7 @@ async def test_two_services_in_one_request_are_a_400(client: Client) -> None:
 
 
 async def test_an_access_token_is_not_given_again_for_another_service(client: Client) -> None:
-    client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
     own = await client.get(f"service=registry&{SCOPE}")
     assert (await client.get(f"service=registry&{SCOPE}")).json["token"] == own.json["token"]
     refused(await client.get(f"service=other-registry&{SCOPE}"), 401, "UNAUTHORIZED")
@@ -113,15 +113,15 @@ async def test_a_registry_without_a_leaf_does_not_stop_the_others(client: Client
     refused(answer, 503, "UNAVAILABLE")
     assert "no signing leaf of registry other yet" in answer.json["errors"][0]["message"]
     assert (await client.get(SCOPE)).status == 200
-    client.world.mirror.signers.clear()
-    client.world.mirror.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    client.world.cache.signers.clear()
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
     assert (await client.manage("/readyz")).status == 200
     refused(await client.get(SCOPE), 503, "UNAVAILABLE")
 
 
 async def test_a_leaf_is_not_taken_back(client: Client) -> None:
     elsewhere(client)
-    client.world.mirror.on_secret("DELETED", OTHER_SIGNING_SECRET)
+    client.world.cache.on_secret("DELETED", OTHER_SIGNING_SECRET)
     assert claims(await client.get(f"service=other-registry&{SCOPE}"))["aud"] == "other-registry"
 
 

@@ -124,14 +124,14 @@ def _other_leaf(world: World) -> None:
     leaf = new_leaf(CA, START)
     secret = {"tls.crt": leaf.certificate_pem + CA.certificate_pem, "tls.key": leaf.key_pem}
     data = {key: base64.b64encode(value).decode() for key, value in secret.items()}
-    world.mirror.on_secret("MODIFIED", {**SIGNING_SECRET, "data": data})
+    world.cache.on_secret("MODIFIED", {**SIGNING_SECRET, "data": data})
 
 
 CHANGES: dict[str, Callable[[World], None]] = {
     "nothing": lambda w: None,
     "disabled": lambda w: w.token(enabled=False),
     "enabled": lambda w: w.token(),
-    "deleted": lambda w: w.mirror.on_token(
+    "deleted": lambda w: w.cache.on_token(
         "DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-1"}}
     ),
     "made anew": lambda w: w.token("uid-9"),
@@ -144,7 +144,7 @@ CHANGES: dict[str, Callable[[World], None]] = {
     "record written": lambda w: w.record(),
     "rotated": lambda w: w.record(ids=("bbbbbb", "aaaaaa")),
     "rotated away": lambda w: w.record(ids=("bbbbbb",)),
-    "record gone": lambda w: w.mirror.on_secret("DELETED", {"metadata": {"name": "rt-uid-1"}}),
+    "record gone": lambda w: w.cache.on_secret("DELETED", {"metadata": {"name": "rt-uid-1"}}),
     "narrowed": lambda w: w.scope_map([{"repositories": ["other"], "actions": ["content/read"]}]),
     "as it was": lambda w: w.scope_map(),
     "widened": lambda w: w.scope_map([{"repositories": ["*"], "actions": ["content/read", "content/write"]}]),
@@ -152,10 +152,10 @@ CHANGES: dict[str, Callable[[World], None]] = {
     "by label": lambda w: w.scope_map(allowed={"from": "Selector", "selector": {"matchLabels": {"team": "web"}}}),
     "label lost": lambda w: w.namespace(),
     "label back": lambda w: w.namespace(labels={"team": "web"}),
-    "namespace gone": lambda w: w.mirror.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}}),
-    "map gone": lambda w: w.mirror.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}}),
+    "namespace gone": lambda w: w.cache.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}}),
+    "map gone": lambda w: w.cache.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}}),
     "another leaf": _other_leaf,
-    "the first leaf": lambda w: w.mirror.on_secret("MODIFIED", SIGNING_SECRET),
+    "the first leaf": lambda w: w.cache.on_secret("MODIFIED", SIGNING_SECRET),
 }
 KILLS = ("disabled", "deleted", "made anew", "revoked", "rotated away", "record gone", "label lost", "namespace gone")
 

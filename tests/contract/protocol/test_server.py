@@ -16,7 +16,7 @@ async def test_pages(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("age", "ready"), [(0, True), (599, True), (601, False), (float("inf"), False)])
-async def test_a_mirror_that_is_incomplete_or_too_old_answers_nothing(client: Client, age: float, ready: bool) -> None:
+async def test_a_cache_that_is_incomplete_or_too_old_answers_nothing(client: Client, age: float, ready: bool) -> None:
     client.age = age
     assert (await client.manage("/readyz")).status == (200 if ready else 503)
     assert (await client.manage("/healthz")).status == 200
@@ -29,10 +29,10 @@ async def test_a_mirror_that_is_incomplete_or_too_old_answers_nothing(client: Cl
 
 
 async def test_without_a_signing_leaf_it_is_not_ready(client: Client) -> None:
-    client.world.mirror.signers.clear()
+    client.world.cache.signers.clear()
     assert (await client.manage("/readyz")).status == 503
     refused(await client.get(), 503, "UNAVAILABLE")
-    client.world.mirror.on_secret("ADDED", SIGNING_SECRET)
+    client.world.cache.on_secret("ADDED", SIGNING_SECRET)
     assert (await client.get()).status == 200
 
 
@@ -72,8 +72,8 @@ async def test_metrics_count_what_was_decided(client: Client) -> None:
         'requests_total{method="POST",outcome="invalid",registry="default"} 1.0',
         "bcrypt_checks_total 2.0",
         "cache_hits_total 1.0",
-        "mirror_age_seconds 7.5",
-        'mirror_objects{kind="RegistryToken"} 1.0',
+        "cache_age_seconds 7.5",
+        'cache_objects{kind="RegistryToken"} 1.0',
         "request_seconds_count 4.0",
         "build_info{version=",
     ):
@@ -81,6 +81,6 @@ async def test_metrics_count_what_was_decided(client: Client) -> None:
 
 
 def test_the_clock_is_the_real_one_by_default() -> None:
-    server = TokenServer(SETTINGS, World().mirror, age=lambda: 0)
+    server = TokenServer(SETTINGS, World().cache, age=lambda: 0)
     assert abs(server._clock() - datetime.now(UTC)) < timedelta(minutes=1)
     server.checks.close()

@@ -122,7 +122,7 @@ class Served:
         proxies = tuple(map(ip_network, trusted))
         self.server = TokenServer(
             TokenServerSettings("credentials", TWO, bcrypt_cost=COST, trusted_proxies=proxies),
-            self.world.mirror,
+            self.world.cache,
             age=lambda: 0.0,
             clock=self.world.clock,
             monotonic=lambda: self.time,
@@ -131,7 +131,7 @@ class Served:
         self.tls = mount.client_context() if mount else None
         """What clients connect with; None for plain HTTP."""
         self.connections = self.server.connections
-        self.management = Management(self.server, self.world.mirror, clock=self.world.clock)
+        self.management = Management(self.server, self.world.cache, clock=self.world.clock)
         self.port = 0
         self.management_port = 0
         self._wires: list[Wire] = []

@@ -100,7 +100,7 @@ async def test_a_good_login_beside_thousands_of_idle_connections(served: Served)
         idle += await asyncio.gather(*(served.connect() for _ in range(100)))
         assert await served.login() == 200
     assert served.connections.refused == 0
-    assert len(served.connections) <= served.connections.most
+    assert len(served.connections) <= served.connections.limit
     for wire in idle:
         wire.close()
     await settle(served, 0)
@@ -111,7 +111,7 @@ async def test_a_good_login_beside_thousands_of_idle_connections(served: Served)
 async def test_when_there_are_too_many_connections_those_that_wait_for_their_client_go(
     served: Served, sent: bytes
 ) -> None:
-    served.connections.most = 32
+    served.connections.limit = 32
     for number in range(200):
         wire = await served.connect("127.0.0.2")
         await wire.send(sent)
@@ -123,7 +123,7 @@ async def test_when_there_are_too_many_connections_those_that_wait_for_their_cli
 
 
 async def test_who_has_the_most_connections_loses_them_first(served: Served) -> None:
-    served.connections.most = 32
+    served.connections.limit = 32
     calm = await served.connect()
     await calm.send(GOOD_LOGIN)
     assert (await calm.answer()).status == 200
@@ -137,7 +137,7 @@ async def test_who_has_the_most_connections_loses_them_first(served: Served) -> 
 async def test_requests_under_way_keep_their_connections_and_a_new_one_finds_no_room(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served.connections.most = 4
+    served.connections.limit = 4
     going_on = asyncio.Event()
     authenticate = served.server.authenticator.authenticate
 
@@ -163,7 +163,7 @@ async def test_requests_under_way_keep_their_connections_and_a_new_one_finds_no_
 
 
 async def test_what_incomplete_requests_hold_together_is_bounded(served: Served) -> None:
-    served.connections.most = 64
+    served.connections.limit = 64
     limit = 64 * served.connections.each
     head = b"GET /token?scope=" + b"a" * 15_000 + b" HTTP/1.1\r\nX: " + b"b" * 8_000
     for _ in range(100):
@@ -261,7 +261,7 @@ async def test_when_there_are_too_many_connections_who_takes_no_answers_goes() -
     async with Served.serving() as served, asyncio.timeout(60):
         with served.connect_deaf() as client:
             await served.clog(client, PAUSED_BYTES)
-            served.connections.most = 4
+            served.connections.limit = 4
             assert await served.login() == 200
             assert served.connections.closed["crowded"] == 1
 

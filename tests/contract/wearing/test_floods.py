@@ -157,7 +157,7 @@ async def test_a_good_first_login_while_its_password_id_is_guessed_at(served: Se
     assert {answer.status for answer in answers} <= {401, 503}
 
 
-async def test_a_password_that_the_mirror_has_not_heard_of_yet(served: Served) -> None:
+async def test_a_password_that_the_cache_has_not_heard_of_yet(served: Served) -> None:
     """A fresh password sent too early, then the record comes: nobody is shut out for having been early."""
     fresh = password(id_="bbbbbb").text
     await exhaust(served)
@@ -192,7 +192,7 @@ async def test_an_operator_who_rotates_everything_before_a_cache_that_lags(serve
     async with Replicas.connect(Slices(served), OPERATOR) as replicas:
 
         async def ask(number: int) -> None:
-            credential = served.world.mirror.credential(f"uid-{number}")
+            credential = served.world.cache.credential(f"uid-{number}")
             version = credential.version if credential is not None else "1"
             await replicas.confirm(f"uid-{number}", "cccccc", version, "default")
 
@@ -231,7 +231,7 @@ async def test_refusals_wait_for_their_turn_and_good_logins_do_not(
 async def test_refusals_that_wait_leave_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = asyncio.Event()
     monkeypatch.setattr(served.server._pace, "wait", turn.wait)
-    served.connections.most = 16
+    served.connections.limit = 16
     crowd = [asyncio.create_task(served.ask(get(USER, stray(n)), "127.0.0.2")) for n in range(4)]
     while served.server._held_back < len(crowd):
         assert await served.login() == 200

@@ -45,7 +45,7 @@ async def test_labels_are_bounded(served: Served) -> None:
     for number in range(50):
         await served.login(stray(number), f"web.user{number}", User_Agent=f"client/{number}")
     await served.ask(b"BREW /token HTTP/1.1\r\nHost: a\r\n\r\n")
-    served.time += metrics.KEPT_SECONDS
+    served.time += metrics.SCRAPE_CACHE_SECONDS
     assert (await served.metrics()).count("\n") == before
 
 
@@ -63,6 +63,6 @@ async def test_a_flood_of_scrapes_is_work_for_one_in_a_second(served: Served, mo
     for _ in range(20):
         await served.metrics()
     assert made == 1
-    served.time += metrics.KEPT_SECONDS
+    served.time += metrics.SCRAPE_CACHE_SECONDS
     assert 'outcome="granted",registry="default"} 1.0' in await served.metrics()
     assert made == 2

@@ -101,7 +101,7 @@ async def test_a_handshake_that_does_not_go_on_is_not_waited_for(
 
 async def test_handshakes_that_do_not_go_on_make_room_for_others(served: Served) -> None:
     assert served.tls is not None
-    served.connections.most = 32
+    served.connections.limit = 32
     hello = client_hello(served.tls)
     for number in range(200):
         wire = await served.connect_bare("127.0.0.2")
@@ -115,7 +115,7 @@ async def test_handshakes_that_do_not_go_on_make_room_for_others(served: Served)
 
 async def test_what_messages_without_an_end_may_hold_is_counted(served: Served) -> None:
     """OpenSSL makes room for the length that the first bytes of a message claim."""
-    served.connections.most = 64
+    served.connections.limit = 64
     limit = 64 * served.connections.each
     for _ in range(64):
         wire = await served.connect_bare("127.0.0.2")
@@ -339,7 +339,7 @@ async def test_a_renewed_certificate_drops_no_request(served: Served, mount: Mou
     seen = {first}
     for _ in range(10):
         mount.renew()
-        certificate.look()
+        certificate.reload()
         seen.add(await peer_certificate(served))
         await asyncio.sleep(0.05)
     over.set()

@@ -34,6 +34,9 @@ NAMESPACE = Namespace(labels={}, accepts=frozenset(), terminating=False, resourc
 FRESH = Slot("4f9c1e", "nonce", "seed", "hash", NOW - H, NOW + 2 * H)
 SETTLED = Record("uid-1", "web", "reader", {"password1": FRESH}, "password1")
 PENDING = replace(SETTLED, published=None)
+NEW = replace(FRESH, id="0b7aa2", expires_at=NOW + 3 * H)
+ROTATING = SETTLED.with_slot("password2", NEW)
+"""Of two passwords the second one is to be published."""
 EMPTY = Record("uid-1", "web", "reader")
 DEAD = replace(SETTLED, slots={"password1": replace(FRESH, expires_at=NOW - H, created_at=NOW - 4 * H)})
 

@@ -415,15 +415,15 @@ async def test_a_clock_that_is_wrong_is_no_refusal(fleet: Fleet) -> None:
 
 async def test_a_real_token_server_is_understood(fleet: Fleet) -> None:
     known = tokenworld.World()
-    server = TokenServer(TokenServerSettings("credentials", TWO, bcrypt_cost=4), known.mirror, age=lambda: 0.0)
-    management = Management(server, known.mirror, clock=known.clock)
+    server = TokenServer(TokenServerSettings("credentials", TWO, bcrypt_cost=4), known.cache, age=lambda: 0.0)
+    management = Management(server, known.cache, clock=known.clock)
     async with management.serve("127.0.0.1", 0) as port:
         fleet.announce(port, ready=True)
         await _real_answers(fleet, known)
 
 
 async def _real_answers(fleet: Fleet, known: tokenworld.World) -> None:
-    credential = known.mirror.credential("uid-1")
+    credential = known.cache.credential("uid-1")
     assert credential is not None
     sound = {"id_": "aaaaaa", "version": credential.version, "registry": "default"}
     await fleet.confirm(**sound)

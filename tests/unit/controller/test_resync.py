@@ -35,7 +35,7 @@ def everything(cache: Cache) -> dict[str, Any]:
     return state
 
 
-async def test_an_empty_mirror_learns_everything() -> None:
+async def test_an_empty_cache_learns_everything() -> None:
     world = await settled()
     cache = Cache()
     keys = await resync(world.api, cache, "credentials")
@@ -43,7 +43,7 @@ async def test_an_empty_mirror_learns_everything() -> None:
     assert KEY in keys
 
 
-async def test_a_mirror_that_knows_all_has_nothing_to_do() -> None:
+async def test_a_cache_that_knows_all_has_nothing_to_do() -> None:
     world = await settled()
     world.deliver()
     before = everything(world.cache)

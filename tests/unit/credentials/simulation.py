@@ -110,9 +110,9 @@ class Operator:
 
     def apply(self, step: rotation.Step) -> datetime | None:
         match step:
-            case rotation.Make(slot):
+            case rotation.MakePassword(slot):
                 self.make(slot)
-            case rotation.Write(record):
+            case rotation.WriteRecord(record):
                 assert record != self.record
                 for name in set(self.record.slots) - set(record.slots):
                     if name == self.record.pending:

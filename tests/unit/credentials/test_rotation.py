@@ -9,11 +9,11 @@ from pullpass.api.registrytoken import RegistryTokenSpec
 from pullpass.credentials.record import Record, Requests, Slot
 from pullpass.credentials.rotation import (
     Ended,
-    Make,
+    MakePassword,
     Publish,
     Settled,
     Step,
-    Write,
+    WriteRecord,
     expiry_of_new,
     next_step,
     published,
@@ -36,26 +36,26 @@ from tests.unit.credentials.slots import (
 )
 
 TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
-    "nothing yet": (record(), ROTATE, Make("password1")),
-    "nothing yet, no lifetime": (record(), FOREVER, Make("password1")),
-    "nothing yet, revoke": (record(), REVOKE, Make("password1")),
+    "nothing yet": (record(), ROTATE, MakePassword("password1")),
+    "nothing yet, no lifetime": (record(), FOREVER, MakePassword("password1")),
+    "nothing yet, revoke": (record(), REVOKE, MakePassword("password1")),
     "made, not published": (record(PENDING, at=None), ROTATE, Publish("password1")),
     "made in the other slot": (record(slot(2 * H, H), PENDING), ROTATE, Publish("password2")),
-    "pending of another seed": (record(FRESH, slot(M, H, seed="old")), ROTATE, Write(record(FRESH))),
-    "pending of another seed, first": (record(slot(M, H, seed="old"), at=None), ROTATE, Write(record())),
-    "pending ended unpublished": (record(slot(3 * H, 0 * S), at=None), ROTATE, Write(record())),
-    "pending ended beside a good one": (record(FRESH, slot(3 * H, -S)), ROTATE, Write(record(FRESH))),
-    "pending ended beside a good one, revoke": (record(FRESH, slot(3 * H, -S)), REVOKE, Write(record(FRESH))),
+    "pending of another seed": (record(FRESH, slot(M, H, seed="old")), ROTATE, WriteRecord(record(FRESH))),
+    "pending of another seed, first": (record(slot(M, H, seed="old"), at=None), ROTATE, WriteRecord(record())),
+    "pending ended unpublished": (record(slot(3 * H, 0 * S), at=None), ROTATE, WriteRecord(record())),
+    "pending ended beside a good one": (record(FRESH, slot(3 * H, -S)), ROTATE, WriteRecord(record(FRESH))),
+    "pending ended beside a good one, revoke": (record(FRESH, slot(3 * H, -S)), REVOKE, WriteRecord(record(FRESH))),
     "first ended unpublished, revoke": (record(slot(3 * H, 0 * S), at=None), REVOKE, Ended("password")),
     "first ended unpublished, lifetime lengthened": (
         record(slot(H, 0 * S), at=None),
         REVOKE,
-        Write(record(slot(H, 2 * H), at=None)),
+        WriteRecord(record(slot(H, 2 * H), at=None)),
     ),
     "first ended unpublished, lifetime taken away": (
         record(slot(H, 0 * S), at=None),
         spec(onExpiry="Revoke"),
-        Write(record(slot(H), at=None)),
+        WriteRecord(record(slot(H), at=None)),
     ),
     "first of two about to end unpublished": (record(slot(3 * H - S, S), at=None), REVOKE, Publish("password1")),
     "settled": (record(FRESH), ROTATE, Settled(NOW + H, "Rotate")),
@@ -71,15 +71,19 @@ TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
     "settled, revoke": (record(FRESH), REVOKE, Settled(NOW + 2 * H, "Expire")),
     "settled, revoke without a lifetime": (record(slot(H)), spec(onExpiry="Revoke"), Settled(None, None)),
     "about to rotate": (record(slot(2 * H - S, H + S)), ROTATE, Settled(NOW + S, "Rotate")),
-    "rotates": (record(slot(2 * H, H)), ROTATE, Make("password2")),
-    "rotates back": (record(two=slot(2 * H, H), at="password2"), ROTATE, Make("password1")),
-    "rotates by renewBefore": (record(slot(H, 2 * H)), spec(lifetime="3h", renewBefore="2h"), Make("password2")),
-    "ended while nobody looked": (record(slot(4 * H, -H)), ROTATE, Make("password2")),
-    "overlap over": (record(FRESH, slot(3 * H, M, until=0 * S)), ROTATE, Write(record(FRESH))),
+    "rotates": (record(slot(2 * H, H)), ROTATE, MakePassword("password2")),
+    "rotates back": (record(two=slot(2 * H, H), at="password2"), ROTATE, MakePassword("password1")),
+    "rotates by renewBefore": (
+        record(slot(H, 2 * H)),
+        spec(lifetime="3h", renewBefore="2h"),
+        MakePassword("password2"),
+    ),
+    "ended while nobody looked": (record(slot(4 * H, -H)), ROTATE, MakePassword("password2")),
+    "overlap over": (record(FRESH, slot(3 * H, M, until=0 * S)), ROTATE, WriteRecord(record(FRESH))),
     "both overlaps over": (
         record(slot(H, H, until=-S), slot(3 * H, M, until=0 * S), at=None),
         ROTATE,
-        Write(record()),
+        WriteRecord(record()),
     ),
     "overlap holds the rotation": (
         record(slot(2 * H, H), slot(5 * H, H, until=M)),
@@ -89,26 +93,26 @@ TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
     "overlap holds the rotation only so long": (
         record(slot(150 * M, 30 * M), slot(5 * H, H, until=20 * M)),
         ROTATE,
-        Make("password2"),
+        MakePassword("password2"),
     ),
     "overlap longer than the password": (
         record(FRESH, slot(5 * H, NEVER, until=NEVER)),
         ROTATE,
         Settled(NOW + 90 * M, "Rotate"),
     ),
-    "lifetime lengthened": (record(slot(H, H)), ROTATE, Write(record(FRESH))),
-    "lifetime shortened": (record(slot(H, 5 * H)), ROTATE, Write(record(FRESH))),
-    "lifetime shortened below its age: the dates stay": (record(slot(4 * H, 5 * H)), ROTATE, Make("password2")),
-    "lifetime given": (record(slot(H)), ROTATE, Write(record(FRESH))),
-    "lifetime taken away": (record(FRESH), FOREVER, Write(record(slot(H)))),
-    "lifetime shortened, revoke": (record(slot(4 * H, 5 * H)), REVOKE, Write(record(slot(4 * H, -H)))),
-    "another seed": (record(slot(H, 2 * H, seed="old")), ROTATE, Make("password2")),
-    "another seed, no lifetime": (record(slot(H, seed="old")), FOREVER, Make("password2")),
+    "lifetime lengthened": (record(slot(H, H)), ROTATE, WriteRecord(record(FRESH))),
+    "lifetime shortened": (record(slot(H, 5 * H)), ROTATE, WriteRecord(record(FRESH))),
+    "lifetime shortened below its age: the dates stay": (record(slot(4 * H, 5 * H)), ROTATE, MakePassword("password2")),
+    "lifetime given": (record(slot(H)), ROTATE, WriteRecord(record(FRESH))),
+    "lifetime taken away": (record(FRESH), FOREVER, WriteRecord(record(slot(H)))),
+    "lifetime shortened, revoke": (record(slot(4 * H, 5 * H)), REVOKE, WriteRecord(record(slot(4 * H, -H)))),
+    "another seed": (record(slot(H, 2 * H, seed="old")), ROTATE, MakePassword("password2")),
+    "another seed, no lifetime": (record(slot(H, seed="old")), FOREVER, MakePassword("password2")),
     "another seed, revoke": (record(slot(H, 2 * H, seed="old")), REVOKE, Settled(NOW + 2 * H, "Expire")),
     "another seed, revoke without an end": (
         record(slot(H, seed="old")),
         spec(onExpiry="Revoke"),
-        Make("password2"),
+        MakePassword("password2"),
     ),
     "another seed, ended": (record(slot(3 * H, 0 * S, seed="old")), REVOKE, Ended("password")),
     "another seed waits for the overlap": (
@@ -119,7 +123,7 @@ TABLE: dict[str, tuple[Record, RegistryTokenSpec, Step]] = {
     "password ended": (record(slot(3 * H, 0 * S)), REVOKE, Ended("password")),
     "token ended": (record(FRESH), spec(NOW, lifetime="3h"), Ended("token")),
     "token ended, nothing made": (record(), spec(NOW - S), Ended("token")),
-    "token ends later": (record(), spec(NOW + S), Make("password1")),
+    "token ends later": (record(), spec(NOW + S), MakePassword("password1")),
 }
 
 
@@ -129,10 +133,10 @@ def test_next_step(case: str) -> None:
     assert next_step(before, wanted, Requests(), "seed", NOW) == step
 
 
-@pytest.mark.parametrize("case", [case for case, (_, _, step) in TABLE.items() if isinstance(step, Write)])
+@pytest.mark.parametrize("case", [case for case, (_, _, step) in TABLE.items() if isinstance(step, WriteRecord)])
 def test_a_write_leads_on(case: str) -> None:
     _, wanted, step = TABLE[case]
-    assert isinstance(step, Write)
+    assert isinstance(step, WriteRecord)
     assert next_step(step.record, wanted, Requests(), "seed", NOW) != step
 
 

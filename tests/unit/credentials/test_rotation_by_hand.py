@@ -13,11 +13,11 @@ from pullpass.api.registrytoken import Passwords, RegistryTokenSpec
 from pullpass.credentials.record import Record, Requests, Slot
 from pullpass.credentials.rotation import (
     Ended,
-    Make,
+    MakePassword,
     Publish,
     Settled,
     Step,
-    Write,
+    WriteRecord,
     made,
     next_step,
     published,
@@ -56,16 +56,21 @@ def dead(*slots: Slot, expires: datetime | None = None, **passwords: Any) -> Reg
 
 REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
     # Nothing is published: nothing is open.
-    "nothing yet": (record(), ROTATE, BOTH, Make("password1")),
+    "nothing yet": (record(), ROTATE, BOTH, MakePassword("password1")),
     "made, not published": (record(PENDING, at=None), ROTATE, BOTH, Publish("password1")),
     # Rotate.
-    "rotate": (record(FRESH), ROTATE, NEW, Make("password2")),
-    "rotate back": (record(two=FRESH, at="password2"), ROTATE, NEW, Make("password1")),
-    "rotate again": (record(ROTATED), ROTATE, NEW, Make("password2")),
-    "rotate without a lifetime": (record(slot(H)), FOREVER, NEW, Make("password2")),
-    "rotate under revoke": (record(FRESH), REVOKE, NEW, Make("password2")),
-    "rotate, and the lifetime was lengthened: its dates stay": (record(slot(H, H)), ROTATE, NEW, Make("password2")),
-    "rotate, and the lifetime was shortened, revoke": (record(slot(H, 5 * H)), REVOKE, NEW, Write(record(FRESH))),
+    "rotate": (record(FRESH), ROTATE, NEW, MakePassword("password2")),
+    "rotate back": (record(two=FRESH, at="password2"), ROTATE, NEW, MakePassword("password1")),
+    "rotate again": (record(ROTATED), ROTATE, NEW, MakePassword("password2")),
+    "rotate without a lifetime": (record(slot(H)), FOREVER, NEW, MakePassword("password2")),
+    "rotate under revoke": (record(FRESH), REVOKE, NEW, MakePassword("password2")),
+    "rotate, and the lifetime was lengthened: its dates stay": (
+        record(slot(H, H)),
+        ROTATE,
+        NEW,
+        MakePassword("password2"),
+    ),
+    "rotate, and the lifetime was shortened, revoke": (record(slot(H, 5 * H)), REVOKE, NEW, WriteRecord(record(FRESH))),
     "rotate was handled": (record(ROTATED), ROTATE, OLD, Settled(NOW + H, "Rotate")),
     "rotate was handled, without a lifetime": (record(slot(H, rotate="old")), FOREVER, OLD, Settled(None, None)),
     "rotate was handled, revoke": (record(ROTATED), REVOKE, OLD, Settled(NOW + 2 * H, "Expire")),
@@ -74,7 +79,7 @@ REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
         record(slot(2 * H, H, rotate="old")),
         ROTATE,
         OLD,
-        Make("password2"),
+        MakePassword("password2"),
     ),
     "rotate waits for the overlap": (record(FRESH, RETIRING), ROTATE, NEW, Settled(NOW + 30 * S, "Rotate")),
     "rotate waits for the overlap, without a lifetime": (
@@ -101,12 +106,12 @@ REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
         NEW,
         Settled(NOW + S, "Rotate"),
     ),
-    "the overlap is over": (record(FRESH, replace(RETIRING, valid_until=NOW)), ROTATE, NEW, Write(record(FRESH))),
+    "the overlap is over": (record(FRESH, replace(RETIRING, valid_until=NOW)), ROTATE, NEW, WriteRecord(record(FRESH))),
     "a pending one is published first": (record(ROTATED, PENDING), ROTATE, NEW, Publish("password2")),
     # Regenerate.
-    "regenerate": (record(FRESH), ROTATE, LEAK_1, Make("password2")),
-    "regenerate again": (record(REGENERATED), ROTATE, LEAK_2, Make("password2")),
-    "regenerate under revoke": (record(FRESH), REVOKE, LEAK_1, Make("password2")),
+    "regenerate": (record(FRESH), ROTATE, LEAK_1, MakePassword("password2")),
+    "regenerate again": (record(REGENERATED), ROTATE, LEAK_2, MakePassword("password2")),
+    "regenerate under revoke": (record(FRESH), REVOKE, LEAK_1, MakePassword("password2")),
     "regenerate was handled": (record(REGENERATED), ROTATE, LEAK_1, Settled(NOW + H, "Rotate")),
     "regenerate was handled and its annotation is gone": (
         record(REGENERATED),
@@ -114,8 +119,8 @@ REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
         NOTHING,
         Settled(NOW + H, "Rotate"),
     ),
-    "regenerate waits for no overlap": (record(FRESH, RETIRING), ROTATE, LEAK_1, Make("password2")),
-    "both wait for no overlap": (record(FRESH, RETIRING), ROTATE, BOTH, Make("password2")),
+    "regenerate waits for no overlap": (record(FRESH, RETIRING), ROTATE, LEAK_1, MakePassword("password2")),
+    "both wait for no overlap": (record(FRESH, RETIRING), ROTATE, BOTH, MakePassword("password2")),
     "a pending one is published before it is regenerated": (
         record(FRESH, PENDING),
         ROTATE,
@@ -123,36 +128,46 @@ REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
         Publish("password2"),
     ),
     # Revoked.
-    "revoked": (record(FRESH), dead(FRESH), NOTHING, Make("password1")),
-    "revoked in the other slot": (record(two=FRESH, at="password2"), dead(FRESH), NOTHING, Make("password2")),
-    "revoked, the other one retires on": (record(FRESH, RETIRING), dead(FRESH), NOTHING, Make("password1")),
-    "revoked, without a lifetime": (record(slot(H)), dead(slot(H), lifetime=None), NOTHING, Make("password1")),
+    "revoked": (record(FRESH), dead(FRESH), NOTHING, MakePassword("password1")),
+    "revoked in the other slot": (record(two=FRESH, at="password2"), dead(FRESH), NOTHING, MakePassword("password2")),
+    "revoked, the other one retires on": (record(FRESH, RETIRING), dead(FRESH), NOTHING, MakePassword("password1")),
+    "revoked, without a lifetime": (record(slot(H)), dead(slot(H), lifetime=None), NOTHING, MakePassword("password1")),
     "revoked, revoke without a lifetime": (
         record(slot(H)),
         dead(slot(H), lifetime=None, onExpiry="Revoke"),
         NOTHING,
-        Make("password1"),
+        MakePassword("password1"),
     ),
-    "revoked and rotated": (record(FRESH, RETIRING), dead(FRESH), NEW, Make("password1")),
-    "revoked and regenerated": (record(FRESH, RETIRING), dead(FRESH), LEAK_1, Make("password1")),
-    "retiring one revoked": (record(FRESH, RETIRING), dead(RETIRING), NOTHING, Write(record(FRESH))),
-    "retiring one revoked, and the request does not wait": (record(FRESH), dead(RETIRING), NEW, Make("password2")),
-    "pending one revoked": (record(FRESH, PENDING), dead(PENDING), NOTHING, Write(record(FRESH))),
+    "revoked and rotated": (record(FRESH, RETIRING), dead(FRESH), NEW, MakePassword("password1")),
+    "revoked and regenerated": (record(FRESH, RETIRING), dead(FRESH), LEAK_1, MakePassword("password1")),
+    "retiring one revoked": (record(FRESH, RETIRING), dead(RETIRING), NOTHING, WriteRecord(record(FRESH))),
+    "retiring one revoked, and the request does not wait": (
+        record(FRESH),
+        dead(RETIRING),
+        NEW,
+        MakePassword("password2"),
+    ),
+    "pending one revoked": (record(FRESH, PENDING), dead(PENDING), NOTHING, WriteRecord(record(FRESH))),
     "pending one revoked, revoke": (
         record(FRESH, PENDING),
         dead(PENDING, onExpiry="Revoke"),
         NOTHING,
-        Write(record(FRESH)),
+        WriteRecord(record(FRESH)),
     ),
-    "pending one revoked, and it was the first": (record(PENDING, at=None), dead(PENDING), NOTHING, Make("password1")),
+    "pending one revoked, and it was the first": (
+        record(PENDING, at=None),
+        dead(PENDING),
+        NOTHING,
+        MakePassword("password1"),
+    ),
     "current one revoked while the next is pending": (
         record(FRESH, PENDING),
         dead(FRESH),
         NOTHING,
         Publish("password2"),
     ),
-    "all revoked": (record(FRESH, RETIRING), dead(FRESH, RETIRING), NOTHING, Write(record(FRESH))),
-    "revoked, of another seed": (record(slot(H, H, seed="old")), dead(slot(H)), NOTHING, Make("password1")),
+    "all revoked": (record(FRESH, RETIRING), dead(FRESH, RETIRING), NOTHING, WriteRecord(record(FRESH))),
+    "revoked, of another seed": (record(slot(H, H, seed="old")), dead(slot(H)), NOTHING, MakePassword("password1")),
     "some other one is revoked": (record(FRESH), dead(PENDING), NOTHING, Settled(NOW + H, "Rotate")),
     "revoked, and the token has ended": (record(FRESH), dead(FRESH, expires=NOW), NEW, Ended("token")),
     # Under `onExpiry: Revoke` access ends with the password, until somebody asks for another.
@@ -187,17 +202,22 @@ REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
         OLD,
         Ended("revoked"),
     ),
-    "revoked, revoke, rotate": (record(ROTATED), dead(ROTATED, onExpiry="Revoke"), NEW, Make("password1")),
-    "revoked, revoke, regenerate": (record(FRESH), dead(FRESH, onExpiry="Revoke"), LEAK_1, Make("password1")),
+    "revoked, revoke, rotate": (record(ROTATED), dead(ROTATED, onExpiry="Revoke"), NEW, MakePassword("password1")),
+    "revoked, revoke, regenerate": (record(FRESH), dead(FRESH, onExpiry="Revoke"), LEAK_1, MakePassword("password1")),
     "revoked, revoke, first, rotate": (
         record(PENDING, at=None),
         dead(PENDING, onExpiry="Revoke"),
         NEW,
-        Make("password1"),
+        MakePassword("password1"),
     ),
-    "ended, rotate": (record(slot(3 * H, 0 * S)), REVOKE, NEW, Make("password1")),
-    "ended, rotate, the other one retires on": (record(slot(3 * H, 0 * S), RETIRING), REVOKE, NEW, Make("password1")),
-    "ended, regenerate": (record(slot(3 * H, 0 * S)), REVOKE, LEAK_1, Make("password1")),
+    "ended, rotate": (record(slot(3 * H, 0 * S)), REVOKE, NEW, MakePassword("password1")),
+    "ended, rotate, the other one retires on": (
+        record(slot(3 * H, 0 * S), RETIRING),
+        REVOKE,
+        NEW,
+        MakePassword("password1"),
+    ),
+    "ended, regenerate": (record(slot(3 * H, 0 * S)), REVOKE, LEAK_1, MakePassword("password1")),
     "ended, the request was handled": (record(slot(3 * H, 0 * S, rotate="old")), REVOKE, OLD, Ended("password")),
     "ended, the other one retires on": (
         record(slot(3 * H, 0 * S), RETIRING),
@@ -205,7 +225,7 @@ REQUESTS: dict[str, tuple[Record, RegistryTokenSpec, Requests, Step]] = {
         NOTHING,
         Ended("password", NOW + 30 * S),
     ),
-    "ended unpublished, rotate": (record(slot(3 * H, 0 * S), at=None), REVOKE, NEW, Make("password1")),
+    "ended unpublished, rotate": (record(slot(3 * H, 0 * S), at=None), REVOKE, NEW, MakePassword("password1")),
 }
 
 
@@ -283,8 +303,8 @@ def test_publishing_in_the_slot_of_a_revoked_one_neither_shortens_nor_prolongs_a
 
 
 def test_where_the_own_slot_was_emptied_the_retiring_one_stays() -> None:
-    assert next_step(record(two=RETIRING, at=None), ROTATE, NOTHING, "seed", NOW) == Make("password1")
-    assert next_step(record(RETIRING, at=None), ROTATE, NOTHING, "seed", NOW) == Make("password2")
+    assert next_step(record(two=RETIRING, at=None), ROTATE, NOTHING, "seed", NOW) == MakePassword("password1")
+    assert next_step(record(RETIRING, at=None), ROTATE, NOTHING, "seed", NOW) == MakePassword("password2")
 
 
 NEXT = slot(M, 179 * M, regenerate="first")

@@ -7,7 +7,14 @@ import pytest
 
 from pullpass.signing import trust
 from pullpass.signing.certificates import KeyPair, leaf_due, new_ca, new_key, new_leaf
-from pullpass.signing.replacement import GRACE, RESERVE, SPREAD, KeyState, ReplacementStep, issuer_of
+from pullpass.signing.replacement import (
+    GRACE,
+    MIN_LEAF_REMAINING,
+    PROPAGATION_DELAY,
+    KeyState,
+    ReplacementStep,
+    issuer_of,
+)
 from pullpass.signing.trust import Authority
 from tests.unit.signing.authorities import given_ca
 
@@ -63,10 +70,10 @@ def test_a_ca_that_took_the_place_of_another_waits_two_weeks() -> None:
 @pytest.mark.parametrize(
     ("left", "due"),
     [
-        (GRACE + RESERVE + DAY, GRACE),
-        (10 * DAY, 10 * DAY - RESERVE),
-        (DAY, SPREAD),
-        (SPREAD / 2, SPREAD / 2),
+        (GRACE + MIN_LEAF_REMAINING + DAY, GRACE),
+        (10 * DAY, 10 * DAY - MIN_LEAF_REMAINING),
+        (DAY, PROPAGATION_DELAY),
+        (PROPAGATION_DELAY / 2, PROPAGATION_DELAY / 2),
     ],
 )
 def test_it_waits_less_long_where_the_old_leaf_ends(left: timedelta, due: timedelta) -> None:

@@ -78,7 +78,7 @@ def test_the_key_set_cannot_grow_without_end_and_keeps_what_is_in_use() -> None:
     made = [new_leaf(CA, NOW + timedelta(hours=n)) for n in range(8)]
     for leaf in made[1:]:
         data = published([CA], [leaf, made[0]], data, NOW + timedelta(hours=8))
-    expected = [made[-1], made[0], *reversed(made[-1 - trust.REPLACED_KEYS : -1])]
+    expected = [made[-1], made[0], *reversed(made[-1 - trust.MAX_REPLACED_KEYS : -1])]
     assert leaves_of(data) == certificates_of(*expected)
 
 

@@ -18,7 +18,7 @@ class Gate:
     def __init__(self, **sizes: int) -> None:
         self.world = World()
         self.checks = Checks(hashing.dummy_hash(COST), threads=2)
-        self.authenticator = Authenticator(self.world.mirror, self.checks, None, **sizes)
+        self.authenticator = Authenticator(self.world.cache, self.checks, None, **sizes)
 
     async def login(self, text: str, user: str = "web.reader") -> str:
         """`ok`, or the reason of the refusal."""
@@ -123,7 +123,7 @@ async def test_a_refusal_is_forgotten_once_the_record_has_the_password() -> None
 
 async def test_a_refusal_is_forgotten_once_the_user_exists() -> None:
     gate = Gate()
-    gate.world.mirror.on_token("DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-1"}})
+    gate.world.cache.on_token("DELETED", {"metadata": {"name": "reader", "namespace": "web", "uid": "uid-1"}})
     assert await gate.login(GOOD) == "unknown user"
     gate.world.token()
     assert await gate.login(GOOD) == "ok"

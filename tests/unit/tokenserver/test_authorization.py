@@ -15,19 +15,19 @@ PULL = frozenset({"pull", "metadata_read"})
 
 
 def rights(world: World, registry: str = "default") -> Rights:
-    token = world.mirror.token("web.reader")
+    token = world.cache.token("web.reader")
     assert token is not None
-    credential = world.mirror.credential(token.uid)
+    credential = world.cache.credential(token.uid)
     assert credential is not None
-    return authorize(world.mirror, Identity(token, credential.slots[0]), registry, world.now)
+    return authorize(world.cache, Identity(token, credential.slots[0]), registry, world.now)
 
 
 def gone(world: World) -> None:
-    world.mirror.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}})
+    world.cache.on_namespace("DELETED", {"metadata": {"name": "web", "uid": "n"}})
 
 
 def unmapped(world: World) -> None:
-    world.mirror.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}})
+    world.cache.on_scope_map("DELETED", {"metadata": {"name": "demo", "uid": "m"}})
 
 
 def turn(world: World, seconds: float) -> None:

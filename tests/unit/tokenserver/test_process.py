@@ -1,4 +1,4 @@
-"""The process: how old the mirror is, and that following feeds it."""
+"""The process: how old the cache is, and that following feeds it."""
 
 import asyncio
 import time
@@ -35,14 +35,14 @@ class Api(Kube):
         yield {}
 
 
-async def test_following_completes_the_mirror_and_reads_secrets_of_one_namespace_only() -> None:
-    api, mirror = Api(), AccessCache(ONE)
-    followed = reflectors(api, mirror, "credentials")
+async def test_following_completes_the_cache_and_reads_secrets_of_one_namespace_only() -> None:
+    api, cache = Api(), AccessCache(ONE)
+    followed = reflectors(api, cache, "credentials")
     assert age_of(followed) == float("inf")
     tasks = [asyncio.create_task(reflector.run()) for reflector in followed]
     for reflector in followed:
         await reflector.synced.wait()
-    assert list(mirror.signers) == ["default"]
+    assert list(cache.signers) == ["default"]
     assert 0 <= age_of(followed) < 60
     followed[2].last_contact = time.monotonic() - 1000
     assert age_of(followed) >= 1000

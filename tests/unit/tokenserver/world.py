@@ -48,19 +48,19 @@ class World:
 
     def __init__(self) -> None:
         self.now = START
-        self.mirror = AccessCache(TWO)
+        self.cache = AccessCache(TWO)
         self._version = 0
         self.namespace(labels={"team": "web"})
         self.scope_map()
         self.token()
         self.record()
-        self.mirror.on_secret("ADDED", SIGNING_SECRET)
+        self.cache.on_secret("ADDED", SIGNING_SECRET)
 
     def clock(self) -> datetime:
         return self.now
 
     def namespace(self, name: str = "web", labels: dict[str, str] | None = None) -> None:
-        self.mirror.on_namespace("MODIFIED", {"metadata": {"name": name, "uid": "n", "labels": labels or {}}})
+        self.cache.on_namespace("MODIFIED", {"metadata": {"name": name, "uid": "n", "labels": labels or {}}})
 
     def scope_map(
         self,
@@ -70,12 +70,12 @@ class World:
     ) -> None:
         default = [{"repositories": ["demo/nginx", "samples/*"], "actions": ["content/read", "metadata/read"]}]
         spec = {"registry": registry, "rules": rules or default, "allowedNamespaces": allowed or {"from": "All"}}
-        self.mirror.on_scope_map("MODIFIED", {"metadata": {"name": "demo", "uid": "m"}, "spec": spec})
+        self.cache.on_scope_map("MODIFIED", {"metadata": {"name": "demo", "uid": "m"}, "spec": spec})
 
     def token(self, uid: str = "uid-1", metadata: dict[str, Any] | None = None, **spec: Any) -> None:
         body = {"scopeMapRef": {"name": "demo"}, "enabled": True} | spec
         meta = {"name": "reader", "namespace": "web", "uid": uid} | (metadata or {})
-        self.mirror.on_token("MODIFIED", {"metadata": meta, "spec": body})
+        self.cache.on_token("MODIFIED", {"metadata": meta, "spec": body})
 
     def record(
         self,
@@ -96,7 +96,7 @@ class World:
             )
         secret = record.to_secret("credentials")
         secret["metadata"]["resourceVersion"] = str(self._version)
-        self.mirror.on_secret("MODIFIED", secret)
+        self.cache.on_secret("MODIFIED", secret)
 
 
 def text(time: datetime) -> str:

@@ -1,9 +1,8 @@
 """Remembers which CAs each registry has, for all passes over keys together.
 
 Two registries that trust one key would take each other's access tokens, so a new key is compared with those of all
-other registries. Were they read for each pass, 64 registries would read 64 times 63 ConfigMaps in every round. So each
-pass notes what it has read and written of its own registry; the others are read where a new key is to be published,
-and where nothing is known of them yet.
+other registries. To read them in each pass would mean 64 times 63 ConfigMaps for 64 registries. So each pass notes the
+CAs of its own registry; those of others are read only when a new key is to be published, or nothing is known of them.
 """
 
 import asyncio
@@ -25,9 +24,9 @@ from pullpass.signing import trust
 from pullpass.signing.certificates import CertificateError
 
 FRESH_SECONDS = 30.0
-"""How old what is known of a registry may be where another registry's new key depends on it."""
+"""Maximum age of what is known of a registry when another registry's new key is compared with it."""
 READ_SECONDS = 5.0
-"""How long reading another registry's objects may take: if they hang, this registry must not wait for them."""
+"""Time limit for reading another registry's objects: if that hangs, this registry must not wait for it."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +38,13 @@ class RegistryCAs:
     trusted: tuple[x509.Certificate, ...] = ()
     """Those in its trust ConfigMap."""
     stored: x509.Certificate | None = None
-    """The one in its CA Secret; None where it has none that can be read, which cannot sign either."""
+    """The one in its CA Secret, None where there is none that can be parsed (and that could sign)."""
     error: str = ""
-    """Why the last attempt to read them failed; the rest is then as of the attempt before."""
+    """Why the last attempt to read them failed, empty where it did not. The rest is then older."""
 
 
 class KnownCAs:
-    """What is known of the CAs of all registries."""
+    """Caches the CAs of all registries."""
 
     def __init__(self, kube: Kube, locations: KeyLocations, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
@@ -55,23 +54,23 @@ class KnownCAs:
         self._locks: dict[str, asyncio.Lock] = {}
 
     def note(self, registry: Registry, ca_secret: Object | None, trusted: Sequence[x509.Certificate]) -> None:
-        """Takes note of a registry's CA Secret and bundle, as they were read or written just now."""
+        """Stores a registry's CA Secret and bundle, which were read or written just now."""
         self._note(registry, RegistryCAs(tuple(trusted), _certificate(ca_secret)))
 
     def claim(self, registry: Registry, ca: x509.Certificate) -> None:
-        """Counts a CA as trusted by a registry from now on: its pass is about to publish it."""
+        """Adds a CA to those that a registry trusts, because its pass is about to publish it."""
         cas = self[registry]
         self._note(registry, replace(cas, trusted=(*cas.trusted, ca)))
 
     def __getitem__(self, registry: Registry) -> RegistryCAs:
-        """What is known of a registry, without reading anything."""
+        """Returns what is known of a registry, without reading anything."""
         _, cas = self._known.get(registry.name, (0.0, RegistryCAs()))
         return cas
 
     async def refresh(self, registry: Registry, now: datetime, *, max_age: float = math.inf) -> None:
-        """Reads a registry's CAs unless they were read, or tried to be, within the last `max_age` seconds.
+        """Reads a registry's CAs, unless the last attempt was less than `max_age` seconds ago.
 
-        What cannot be read is noted as an error of that registry; nothing is raised.
+        Never raises: what goes wrong is stored as `error` of that registry.
         """
         async with self._locks.setdefault(registry.name, asyncio.Lock()):
             at, _ = self._known.get(registry.name, (-math.inf, None))
@@ -86,7 +85,7 @@ class KnownCAs:
                 said = str(error) or f"no answer within {READ_SECONDS:.0f} s"
                 self._note(registry, replace(self[registry], error=said))
                 logger.warning(
-                    "cannot read the CAs of registry %s, for comparison with others: %s", registry.name, said
+                    "cannot read the CAs of registry %s to compare them with those of others: %s", registry.name, said
                 )
             else:
                 bundle = trust.authorities((trust_map or {}).get("data") or {}, now)

@@ -1,7 +1,7 @@
 """Implements `pullpass keys`: creates a registry's next CA, switches to it, and shows the state of the keys.
 
-Each command first writes what is wanted into the CA's Secret, in one write, and then does what the operator would do
-there, only now. Cut off in between, the command can be given again, or the operator goes on.
+Each command first writes the wanted CA into its Secret, in one write, and then makes the pass that the operator would
+make later. If it is interrupted in between, it can be run again, or the operator completes it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pullpass.controller.keys.signing import (
     NEXT_CERTIFICATE,
     NEXT_KEY,
     Keys,
-    bring_in_order,
+    issue_and_publish,
     load,
     next_step,
 )
@@ -24,11 +24,11 @@ from pullpass.controller.settings import KeyLocations
 from pullpass.kube.client import Conflict, Kube
 from pullpass.kube.resources import SECRETS
 from pullpass.signing.certificates import KeyPair, new_ca
-from pullpass.signing.replacement import SPREAD, ReplacementStep
+from pullpass.signing.replacement import PROPAGATION_DELAY, ReplacementStep
 from pullpass.signing.trust import fingerprint
 
 ATTEMPTS = 5
-"""How often to try again where the operator wrote at the same moment."""
+"""How often a command is tried when the operator writes at the same time."""
 PAUSE = 0.5
 """Seconds between two attempts."""
 
@@ -38,9 +38,10 @@ T = TypeVar("T")
 async def replace_ca(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, at_once: bool = False
 ) -> list[str]:
-    """Creates the registry's next CA and publishes it; or, `at_once`, makes it sign now and distrusts the old one.
+    """Creates the registry's next CA and publishes it. With `at_once` it signs immediately, and the old one is removed.
 
-    Returns lines that describe the keys then. Raises KeySecretError where that is not possible, KubeError.
+    Returns lines for people that describe the keys afterwards. Raises KeySecretError where people have to act first,
+    KubeError where the API server failed or refused.
     """
 
     async def prepare() -> str | None:
@@ -67,36 +68,36 @@ async def replace_ca(
 async def switch_ca(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, at_once: bool = False
 ) -> list[str]:
-    """Makes the CA sign that was prepared, or was put in the place of the old one.
+    """Switches to the prepared CA, or to the one that overwrote the old one in the Secret.
 
-    `at_once` does not ask whether it has been published for long enough, and distrusts the old one now. Returns lines
-    that describe the keys then. Raises KeySecretError where there is nothing to switch to or it is too early,
-    KubeError.
+    `at_once` skips the check that it has been published for long enough, and removes the old one from the bundle.
+    Returns lines for people that describe the keys afterwards. Raises KeySecretError where there is no other CA or it
+    is too early, KubeError where the API server failed or refused.
     """
 
     async def put() -> str:
         keys = await load(kube, locations, registry, now)
         state = keys.state
-        candidate = state.ca if state.step is ReplacementStep.REPLACED or keys.stands_in else state.next
+        candidate = state.ca if state.step is ReplacementStep.REPLACED or keys.uses_next_ca else state.next
         if candidate is None:
             if at_once:
                 return fingerprint(state.ca.certificate)
             raise KeySecretError(
                 f"registry {registry.name} has no other CA to switch to. "
-                f"Make one: pullpass keys replace-ca --registry {registry.name}"
+                f"Create one: pullpass keys replace-ca --registry {registry.name}"
             )
         since = state.published(candidate.certificate)
-        if not at_once and (since is None or now < since + SPREAD):
+        if not at_once and (since is None or now < since + PROPAGATION_DELAY):
             when = (
                 f"was published at {format_time(since)}"
                 if since
-                else "is not published yet: the operator does it within ten minutes"
+                else "is not published yet; the operator publishes it within ten minutes"
             )
             raise KeySecretError(
-                f"registry {registry.name}: the CA to switch to {when}. Registries can have it "
-                f"{SPREAD.seconds} seconds after that: have every one load it then, and only then switch."
+                f"registry {registry.name}: the CA to switch to {when}. Wait for {PROPAGATION_DELAY.seconds} seconds "
+                "after that, have every registry load it, and then switch."
             )
-        if candidate is state.next or keys.stands_in:
+        if candidate is state.next or keys.uses_next_ca:
             await _write_ca(kube, locations, keys, candidate, None)
         return fingerprint(candidate.certificate)
 
@@ -112,16 +113,17 @@ async def status(kube: Kube, locations: KeyLocations, registry: Registry, now: d
 async def _finish(
     kube: Kube, locations: KeyLocations, registry: Registry, now: datetime, *, switch_to: str | None, distrust: bool
 ) -> list[str]:
-    """Does what is due now. `switch_to` is the fingerprint of the CA that was checked: no other may sign."""
+    """Makes the operator's pass. `switch_to` is the fingerprint of the CA to sign: raises for any other in the
+    Secret."""
 
     async def finish() -> Keys:
         keys = await load(kube, locations, registry, now)
         if switch_to not in (None, fingerprint(keys.state.ca.certificate)):
             raise KeySecretError(
                 f"{where(keys.ca_secret)} of registry {registry.name} changed meanwhile, so nothing was switched. "
-                "Look at it (pullpass keys status) and give the command again."
+                "Look at it (pullpass keys status) and run the command again."
             )
-        return await bring_in_order(kube, locations, keys, now, switch=switch_to is not None, distrust=distrust)
+        return await issue_and_publish(kube, locations, keys, now, switch=switch_to is not None, distrust=distrust)
 
     keys = await _retry_on_conflict(finish)
     lines = [*_describe(locations, keys, now)]
@@ -132,7 +134,7 @@ async def _finish(
 
 
 async def _write_ca(kube: Kube, locations: KeyLocations, keys: Keys, ca: KeyPair, following: KeyPair | None) -> None:
-    """Puts the CA and the one that is to follow it into the Secret, in one write."""
+    """Writes a CA and, if any, the one to follow it into the Secret, in one write."""
     content = files(ca)
     if following:
         content |= {NEXT_CERTIFICATE: following.certificate_pem, NEXT_KEY: following.key_pem}
@@ -141,6 +143,7 @@ async def _write_ca(kube: Kube, locations: KeyLocations, keys: Keys, ca: KeyPair
 
 
 async def _retry_on_conflict(do: Callable[[], Awaitable[T]]) -> T:
+    """Returns what `do` returns. Raises Conflict after ATTEMPTS."""
     for _ in range(ATTEMPTS - 1):
         try:
             return await do()

@@ -1,7 +1,7 @@
-"""Keeps the certificates of our servers: a CA of its own, a certificate for each server, and the CA published.
+"""Creates and renews the server CA and the certificates of our servers, and publishes that CA.
 
-The CA is not that of access tokens. A registry trusts that one to say who may pull, and clients trust this one to say
-who a server is; neither must be able to do the other's part.
+It is not the CA of access tokens. Registries trust that one to say who may pull, and clients trust this one to say who
+a server is; neither may do the other's part.
 """
 
 import logging
@@ -40,24 +40,24 @@ from pullpass.signing.certificates import (
     server_certificate_due,
 )
 
-LOOK_AGAIN = timedelta(minutes=10)
-"""How soon a CA that somebody replaced, or a Secret that somebody deleted, is noticed."""
+RECHECK_AFTER = timedelta(minutes=10)
+"""How soon the operator notices that somebody replaced the CA or deleted a Secret."""
 
 logger = logging.getLogger(__name__)
 
 
 async def reconcile(kube: Kube, settings: OperatorSettings, now: datetime, known: KnownCAs | None = None) -> datetime:
-    """Brings CA, certificates and ConfigMap in order and returns when to look again.
+    """Creates, renews and publishes what is missing, due or different. Returns when to check again.
 
-    Writes only what is missing, due or different. `known` is what the passes over the registries' keys share. Raises
-    KeySecretError where people have to act, KubeError where the API server failed or refused; once every other
-    certificate is in order where it is about one of them.
+    `known` is shared with the passes over the registries' keys. Raises KeySecretError where people have to act,
+    KubeError where the API server failed or refused. An error with one certificate is raised after all others were
+    handled.
     """
     trust_map = await get_or_none(kube, CONFIG_MAPS, settings.namespace, settings.server_trust_configmap)
     ca = await _ca(kube, settings, trust_map, known or KnownCAs(kube, settings), now)
-    # First what clients are to trust, then what is of it.
+    # The CA is published before the certificates that it issues.
     await _publish(kube, settings, trust_map, ca)
-    dues, errors = [now + LOOK_AGAIN], list[KeySecretError | KubeError]()
+    dues, errors = [now + RECHECK_AFTER], list[KeySecretError | KubeError]()
     for wanted in settings.server_certificates:
         try:
             dues.append(await _certificate(kube, settings, ca, wanted, now))
@@ -122,13 +122,13 @@ async def _certificate(
         due = server_certificate_due(pair, ca.certificate, wanted.hosts, now)
         if content(secret, CA) != _bundle(ca):
             due = now
-        why = "it was due, issued by another CA, or for other names"
+        reason = "it was due, issued by another CA, or for other names"
     except (CertificateError, KeySecretError):
-        due, why = now, "it could not be parsed"
+        due, reason = now, "it could not be parsed"
     if due <= now:
         must_be_ours(secret, "Delete it, or let the chart use it as it is: tls.secretName.")
         data = make()
-        # With the version that was judged: if it changed meanwhile, the next attempt judges it anew.
+        # With the resourceVersion that was examined: after a conflict the next attempt examines it again.
         secret = await kube.replace(SECRETS, settings.namespace, wanted.secret, {**secret, "data": encoded(data)})
         pair = pair_of(secret)
         due = server_certificate_due(pair, ca.certificate, wanted.hosts, now)
@@ -137,7 +137,7 @@ async def _certificate(
             "does, must be restarted.",
             where(secret),
             pair.not_after.isoformat(),
-            why,
+            reason,
         )
     metrics.SERVER_CERTIFICATE.labels(wanted.secret).set(pair.not_before.timestamp())
     return due
@@ -154,7 +154,7 @@ async def _publish(kube: Kube, settings: OperatorSettings, trust_map: Object | N
         if trust_map.get("data") == data:
             return
         await kube.replace(CONFIG_MAPS, namespace, name, {**trust_map, "data": data})
-    logger.info("ConfigMap %s/%s has a new server CA: clients must trust it", namespace, name)
+    logger.info("ConfigMap %s/%s has a new server CA: have clients trust it", namespace, name)
 
 
 def _trust_data(ca: KeyPair) -> dict[str, str]:

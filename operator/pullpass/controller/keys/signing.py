@@ -1,12 +1,12 @@
-"""Creates and renews keys: for each registry a CA, the leaf that signs access tokens and what it trusts; and the seed
-of passwords.
+"""Creates and renews each registry's CA, the leaf that signs access tokens, and the trust ConfigMap; and the seed of
+passwords.
 
-What is there is used as it is. Only the leaf and the trust ConfigMap are ever written a second time, and only
-where they are ours: the CA may be somebody else's, and a new seed would orphan passwords. `replacement` has the steps
-that people ask for beyond that.
+Existing objects are used as they are. Only the leaf and the trust ConfigMap are ever overwritten, and only if they are
+ours: the CA may be somebody else's, and with a new seed the operator could not derive old passwords. `replacement` has
+the steps that people ask for beyond that.
 
-Registries read what they trust at any time, so the bundle is written before the leaf that needs it. Each write is for
-the version that was judged: operator and commands may come between each other, and whoever is late judges anew.
+Registries read the bundle at any time, so it is written before the leaf that needs it. Each write is for the
+resourceVersion that was read: where the operator and a command write at the same time, the second one reads again.
 """
 
 import logging
@@ -58,11 +58,11 @@ from pullpass.signing.replacement import KeyState, ReplacementStep, issuer_of
 SEED_KEY = "seed"
 SEED_BYTES = 32
 NEXT_CERTIFICATE, NEXT_KEY = "next.crt", "next.key"
-"""In the Secret of a CA of ours: the one that is to take its place."""
-LOOK_AGAIN = timedelta(minutes=10)
-"""How soon a CA that somebody replaced is noticed."""
-ENDING = 0.1
-"""With so much of a CA's life left each renewal of a leaf is a warning as well."""
+"""Keys of the next CA in the Secret of a CA of ours."""
+RECHECK_AFTER = timedelta(minutes=10)
+"""How soon the operator notices that somebody replaced a CA."""
+EXPIRY_WARNING = 0.1
+"""Part of a CA's lifetime; with less than that left, each renewal of a leaf logs a warning."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Keys:
     ca_secret: Object = field(repr=False)
     leaf_secret: Object | None = field(repr=False)
     trust_map: Object | None
-    stands_in: bool = False
-    """Whether `state.ca` is the prepared CA, as the one in its Secret cannot be used any more."""
+    uses_next_ca: bool = False
+    """Whether `state.ca` is the prepared next CA, because the one in the Secret cannot be used any more."""
 
     @property
     def published(self) -> dict[str, str]:
@@ -88,18 +88,18 @@ class Keys:
 async def reconcile(
     kube: Kube, settings: OperatorSettings, registry: Registry, now: datetime, known: KnownCAs | None = None
 ) -> datetime:
-    """Brings CA, leaf and trust ConfigMap of a registry in order and returns when to look again.
+    """Creates, renews and publishes what is missing, due or different for a registry. Returns when to check again.
 
-    Writes only what is missing, due or different. `known` is what the passes of all registries share. Raises
-    KeySecretError where people have to act, KubeError where the API server failed or refused.
+    `known` is shared by the passes of all registries. Raises KeySecretError where people have to act, KubeError where
+    the API server failed or refused.
     """
     secret = await get_or_create(kube, settings.namespace, registry.ca_secret, lambda: files(new_ca(now)), kind=TLS)
     with suppress(KeySecretError, CertificateError):
-        # Also of one that has ended and is refused below: an operator that starts then must not silence the alert.
+        # Also for an expired CA, which is refused below: a restarted operator must not silence the alert.
         metrics.CA_NOT_AFTER.labels(registry.name).set(pair_of(secret).not_after.timestamp())
     before = await load(kube, settings, registry, now, known)
     await _must_not_be_the_server_ca(kube, settings, before)
-    keys = await bring_in_order(kube, settings, before, now)
+    keys = await issue_and_publish(kube, settings, before, now)
     state = keys.state
     metrics.CA_NOT_AFTER.labels(registry.name).set(state.ca.not_after.timestamp())
     for one in ReplacementStep:
@@ -107,18 +107,18 @@ async def reconcile(
     if state.trusted != before.state.trusted:
         logger.info("registry %s: %s", registry.name, next_step(settings, keys, now))
     leaving = [authority.until for authority in state.trusted if authority.until]
-    return min(state.leaf_due(now), now + LOOK_AGAIN, *leaving)
+    return min(state.leaf_due(now), now + RECHECK_AFTER, *leaving)
 
 
 async def load_seed(kube: Kube, settings: OperatorSettings) -> bytes:
-    """Returns the seed of all passwords, created at the first call ever. Raises KeySecretError, KubeError."""
+    """Returns the seed of all passwords, and creates it where there is none. Raises KeySecretError, KubeError."""
     secret = await get_or_create(
         kube, settings.namespace, settings.seed_secret, lambda: {SEED_KEY: secrets.token_bytes(SEED_BYTES)}
     )
     seed = content(secret, SEED_KEY)
     if len(seed) < SEED_BYTES:
         raise KeySecretError(
-            f"{where(secret)} holds {len(seed)} bytes under {SEED_KEY}, and {SEED_BYTES} are needed. "
+            f"{where(secret)} has {len(seed)} bytes under {SEED_KEY}, but {SEED_BYTES} are needed. "
             "Restore it from a backup, or delete it: pullpass then makes another, for all later passwords."
         )
     return seed
@@ -143,13 +143,13 @@ async def load(
             f"Secret {locations.namespace}/{registry.ca_secret} of registry {registry.name} does not exist yet. "
             "The operator creates it within ten minutes; if it does not, look at its log."
         )
-    next_ca, stands_in = _next_ca(ca_secret, now), False
+    next_ca, uses_next_ca = _next_ca(ca_secret, now), False
     try:
         ca = _ca(registry, ca_secret, now)
     except KeySecretError:
         if next_ca is None:
             raise
-        ca, next_ca, stands_in = next_ca, None, True
+        ca, next_ca, uses_next_ca = next_ca, None, True
         logger.warning(
             "%s cannot be used as a CA, so the prepared one takes its place. To make that permanent: "
             "pullpass keys switch-ca --registry %s",
@@ -171,16 +171,17 @@ async def load(
     known = known or KnownCAs(kube, locations)
     known.note(registry, ca_secret, [one.certificate for one in bundle])
     await _check_unshared(known, locations, registry, state, ca_secret, now)
-    return Keys(registry, state, ca_secret, leaf_secret, trust_map, stands_in)
+    return Keys(registry, state, ca_secret, leaf_secret, trust_map, uses_next_ca)
 
 
-async def bring_in_order(
+async def issue_and_publish(
     kube: Kube, locations: KeyLocations, keys: Keys, now: datetime, *, switch: bool = False, distrust: bool = False
 ) -> Keys:
-    """Publishes what must be trusted, issues a leaf where one is due, and returns the keys as they are then.
+    """Publishes the bundle, issues a leaf where one is due, and returns the keys as they are afterwards.
 
-    `switch` issues a leaf of the CA in the Secret although one of another CA still works; `distrust` takes every CA
-    out of the bundle that no leaf needs any more, without waiting for the end of its access tokens.
+    `switch` issues a leaf of the CA in the Secret although one of another CA still works. `distrust` removes each CA
+    that no leaf needs any more from the bundle, without waiting for its access tokens to expire. Raises KubeError,
+    Conflict where an object has changed since it was read.
     """
     state = keys.state
     issue = state.leaf_due(now) <= now or (switch and not state.switched)
@@ -191,9 +192,14 @@ async def bring_in_order(
     if issue:
         keys = await _store(kube, locations, keys, leaf, state.ca.certificate)
         logger.info("%s has a new signing key until %s", where(keys.leaf_secret or {}), leaf.not_after.isoformat())
-        if state.ca.not_after - now < ENDING * (state.ca.not_after - state.ca.not_before):
-            logger.warning("%s ends at %s: replace it", where(keys.ca_secret), state.ca.not_after.isoformat())
-        # Only now is it known that the old CA signs no more.
+        if state.ca.not_after - now < EXPIRY_WARNING * (state.ca.not_after - state.ca.not_before):
+            logger.warning(
+                "%s expires at %s. Replace it in steps: pullpass keys replace-ca --registry %s",
+                where(keys.ca_secret),
+                state.ca.not_after.isoformat(),
+                keys.registry.name,
+            )
+        # Now that the new leaf is stored, the old CA does not sign any more.
         return await _publish(kube, locations, keys, [leaf.certificate], now, distrust=distrust)
     assert state.issuer is not None
     if _stored_issuer(keys.leaf_secret) != [state.issuer]:
@@ -202,7 +208,7 @@ async def bring_in_order(
 
 
 def next_step(locations: KeyLocations, keys: Keys, now: datetime) -> str:
-    """Describes at which step the replacement of the registry's CA is, and what is to be done."""
+    """Describes, for people, the step of the replacement of the registry's CA and what to do next."""
     state, registry = keys.state, keys.registry
     load = (
         f"Have every registry load ConfigMap {locations.namespace}/{registry.trust_config_map} (restart it), then run"
@@ -235,7 +241,7 @@ def _ca(registry: Registry, secret: Object, now: datetime) -> KeyPair:
 
 
 def _next_ca(secret: Object, now: datetime) -> KeyPair | None:
-    """Returns the prepared CA. One that cannot be used counts as none: `replace-ca` creates another."""
+    """Returns the prepared CA, None where there is none that can be used: `replace-ca` then creates another."""
     if not is_ours(secret) or NEXT_CERTIFICATE not in (secret.get("data") or {}):
         return None
     try:
@@ -267,14 +273,14 @@ async def _check_unshared(
 ) -> None:
     """Raises KeySecretError for a CA whose key another registry has: each would take the other's access tokens.
 
-    Whoever has published the key keeps it, or else the earlier in the list of registries. Where another registry's CAs
-    cannot be read, only a new key that somebody brought has to wait: ours was made at random.
+    The registry that has published the key may keep it, or else the first one in the list. Where another registry's CAs
+    cannot be read, only a new key that people brought has to wait: ours are random.
     """
     ca, ours = state.ca.certificate, _trusts(state)
     for other in locations.registries:
         if other.name != registry.name:
             await known.refresh(other, now, max_age=math.inf if ours else FRESH_SECONDS)
-    # Nothing is awaited from here to the claim: of two passes that judge one key at once, the second sees the first.
+    # No await from here to the claim: where two passes check one key at the same time, the second sees the claim.
     earlier = True
     for other in locations.registries:
         if other.name == registry.name:
@@ -302,7 +308,7 @@ async def _check_unshared(
 
 
 def _trusts(state: KeyState) -> bool:
-    """Tells whether the registry trusts the key of its CA already, or may: it is published, or a leaf is of it."""
+    """Tells whether the registry may trust the key of its CA already: it is published, or has issued a leaf."""
     known = [one.certificate for one in state.trusted] + ([state.issuer] if state.issuer else [])
     return any(same_key(state.ca.certificate, one) for one in known)
 
@@ -310,7 +316,7 @@ def _trusts(state: KeyState) -> bool:
 async def _must_not_be_the_server_ca(kube: Kube, settings: OperatorSettings, keys: Keys) -> None:
     """Raises KeySecretError for a new CA that has the key of the server CA, which must not sign access tokens.
 
-    A registry that trusts the key already goes on: then it is the server CA that is refused, see `serving`.
+    A registry that trusts the key already keeps it: then `serving` refuses the server CA.
     """
     if not settings.server_certificates or _trusts(keys.state):
         return
@@ -319,7 +325,7 @@ async def _must_not_be_the_server_ca(kube: Kube, settings: OperatorSettings, key
     try:
         shared = same_key(pair_of(secret).certificate, keys.state.ca.certificate)
     except (KeySecretError, CertificateError):
-        return  # it cannot vouch for anybody
+        return  # a server CA that cannot be parsed issues nothing
     if shared:
         raise KeySecretError(
             f"{where(keys.ca_secret)} of registry {keys.registry.name} has the key of the server CA, {where(secret)}: "
@@ -338,8 +344,8 @@ async def _publish(
     distrust: bool,
 ) -> Keys:
     registry, state = keys.registry, keys.state
-    stays = trust.retired_ca_grace(registry.access_token_lifetime)
-    bundle = trust.trusted(state.trusted, state.wanted, now, stays=stays, distrust=distrust)
+    grace = trust.retired_ca_grace(registry.access_token_lifetime)
+    bundle = trust.trusted(state.trusted, state.wanted, now, grace=grace, distrust=distrust)
     data = trust.contents(bundle, leaves, keys.published, now)
     if keys.published == data:
         return keys

@@ -1,6 +1,6 @@
 """Creates and reads the Secrets that keys are stored in.
 
-What is there is used as it is. What is written a second time must be ours: anything else may be somebody's own.
+Existing Secrets are used as they are, and only those that pullpass created are overwritten.
 """
 
 import base64
@@ -17,14 +17,14 @@ from pullpass.signing.certificates import KeyPair, load_pair
 TLS = "kubernetes.io/tls"
 CERTIFICATE, KEY = "tls.crt", "tls.key"
 CA = "ca.crt"
-"""The certificate of the CA that issued the other, as cert-manager has it: its own Secret may have another by now."""
+"""The certificate of the issuing CA, as cert-manager stores it: the CA's own Secret may have been replaced since."""
 OURS = {names.MANAGED_BY_LABEL: names.MANAGED_BY}
 
 logger = logging.getLogger(__name__)
 
 
 class KeySecretError(Exception):
-    """A key that pullpass cannot use or may not replace: what is wrong, where, and what to do about it."""
+    """A key that pullpass cannot use or must not replace. The text says what is wrong, where, and what to do."""
 
 
 async def get_or_create(
@@ -36,7 +36,7 @@ async def get_or_create(
     kind: str = "Opaque",
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Returns the Secret, created with the content of `make` where there is none. Raises KubeError."""
+    """Returns the Secret. Creates it with what `make` returns where it does not exist. Raises KubeError."""
     try:
         return await kube.get(SECRETS, namespace, name)
     except NotFound:
@@ -49,15 +49,15 @@ async def get_or_create(
         "data": encoded(make()),
     }
     try:
-        made = await kube.create(SECRETS, namespace, body)
+        created = await kube.create(SECRETS, namespace, body)
     except Conflict:
         return await kube.get(SECRETS, namespace, name)
     logger.info("created %s", where(body))
-    return made
+    return created
 
 
 async def get_or_none(kube: Kube, resource: Resource, namespace: str, name: str) -> Object | None:
-    """Reads an object; None where there is none. Raises KubeError."""
+    """Reads an object. Returns None where it does not exist. Raises KubeError."""
     try:
         return await kube.get(resource, namespace, name)
     except NotFound:
@@ -71,7 +71,7 @@ def is_ours(found: Mapping[str, Any]) -> bool:
 
 
 def must_be_ours(found: Mapping[str, Any], next_step: str) -> None:
-    """Raises KeySecretError for an object that pullpass did not make."""
+    """Raises KeySecretError, with what to do next, for an object that pullpass did not create."""
     if not is_ours(found):
         raise KeySecretError(f"{where(found)} was not created by pullpass, so it is left as it is. {next_step}")
 
@@ -82,17 +82,17 @@ def files(pair: KeyPair) -> dict[str, bytes]:
 
 
 def pair_of(secret: Mapping[str, Any], certificate: str = CERTIFICATE, key: str = KEY) -> KeyPair:
-    """Parses the certificate and key of such a Secret. Raises KeySecretError, CertificateError."""
+    """Parses the certificate and key of a Secret. Raises KeySecretError where one is missing, CertificateError."""
     return load_pair(content(secret, certificate), content(secret, key))
 
 
 def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
-    """Encodes the `data` of a Secret."""
+    """Encodes files as the `data` of a Secret."""
     return {key: base64.b64encode(content).decode() for key, content in data.items()}
 
 
 def content(secret: Mapping[str, Any], key: str) -> bytes:
-    """Decodes what a Secret has under a key. Raises KeySecretError."""
+    """Decodes the file under a key of a Secret. Raises KeySecretError where it is missing or not base64."""
     try:
         return base64.b64decode((secret.get("data") or {})[key], validate=True)
     except KeyError:

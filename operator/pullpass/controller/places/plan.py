@@ -277,14 +277,12 @@ def _is_wanted(facts: Facts, place: Place, item: Item) -> bool:
 
 
 def failed_last(actions: Iterable[Action], failed: Collection[str]) -> deque[Action]:
-    """The actions in the order in which they are tried: ServiceAccounts that failed the last time come last."""
-    return deque(sorted(actions, key=lambda action: _is_entry(action) and action.account.name in failed))  # type: ignore[union-attr]
+    """Returns the actions in the order in which to try them: ServiceAccounts that failed the last time come last."""
+    return deque(
+        sorted(actions, key=lambda one: isinstance(one, AddEntry | RemoveEntry) and one.account.name in failed)
+    )
 
 
 def entries_last(actions: Iterable[Action]) -> deque[Action]:
-    """The actions in the order in which they go on once a ServiceAccount was in the way."""
-    return deque(sorted(actions, key=_is_entry))
-
-
-def _is_entry(action: Action) -> bool:
-    return isinstance(action, AddEntry | RemoveEntry)
+    """Returns the actions in the order in which to try them after a ServiceAccount has failed."""
+    return deque(sorted(actions, key=lambda one: isinstance(one, AddEntry | RemoveEntry)))

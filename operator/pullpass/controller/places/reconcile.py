@@ -178,7 +178,10 @@ class PlaceReconciler:
             self._note(place, action, attempt, error, str(error))
         except Exception as error:
             # An answer that nobody expects harms this place only. Its text could quote what it stumbled over.
-            log.exception("a pass over namespace %s failed", place.namespace)
+            token = (
+                f"{facts.token.namespace}/{facts.token.name}" if facts is not None else f"with UID {place.token_uid}"
+            )
+            log.exception("unexpected error over RegistryToken %s in namespace %s", token, place.namespace)
             attempt.defect = True
             self._note(place, action, attempt, error, f"a defect of pullpass ({type(error).__name__}), see the log")
 

@@ -16,7 +16,6 @@ from pullpass.controller.facts import Facts
 from pullpass.controller.places.plan import Place
 from pullpass.controller.places.report import Report
 from pullpass.credentials import rotation
-from pullpass.credentials.record import Record
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,6 @@ class PlaceState:
 
 
 @dataclass(frozen=True)
-class MakePassword:
-    """Make a password and write its hash into the record."""
-
-    slot: SlotName
-
-
-@dataclass(frozen=True)
-class WriteRecord:
-    """Write the record as given."""
-
-    record: Record
-
-
-@dataclass(frozen=True)
 class Confirm:
     """Go on only when every token server accepts the password of the slot."""
 
@@ -80,7 +65,7 @@ class MarkPublished:
     slot: SlotName
 
 
-Action = MakePassword | WriteRecord | Confirm | MarkPublished
+Action = rotation.MakePassword | rotation.WriteRecord | Confirm | MarkPublished
 
 
 @dataclass(frozen=True)
@@ -104,10 +89,8 @@ def plan(facts: Facts, states: Sequence[PlaceState]) -> TokenPlan:
     match facts.step:
         case None:
             return TokenPlan(due=_next_end(facts))
-        case rotation.Make(slot):
-            return TokenPlan(MakePassword(slot))
-        case rotation.Write(record):
-            return TokenPlan(WriteRecord(record))
+        case rotation.MakePassword() | rotation.WriteRecord():
+            return TokenPlan(facts.step)
         case rotation.Publish(slot):
             if not facts.confirmed(slot):
                 return TokenPlan(Confirm(slot))

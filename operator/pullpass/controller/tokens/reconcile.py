@@ -161,9 +161,9 @@ class TokenReconciler:
 
     async def _act(self, facts: Facts, action: p.Action) -> None:
         match action:
-            case p.MakePassword(slot):
+            case rotation.MakePassword(slot):
                 await self._make_password(facts, slot)
-            case p.WriteRecord(record):
+            case rotation.WriteRecord(record):
                 await self._records.write(facts, record)
                 await self._reporter.revoked(facts, record)
             case p.Confirm(slot):

@@ -1,7 +1,7 @@
-"""The certificate that the token server serves with: read from files, and read again when they change.
+"""Loads the certificate that the token server serves from files, and loads it again when they change.
 
-A connection keeps the certificate that it was opened with; the next one gets what is there by then. So a renewal cuts
-nothing off.
+A connection keeps the certificate that it was opened with, and new connections get the new one. So a renewal interrupts
+nothing.
 """
 
 import asyncio
@@ -16,81 +16,81 @@ from pullpass.tokenserver.http.tls import server_context
 log = logging.getLogger(__name__)
 
 CERTIFICATE, KEY = "tls.crt", "tls.key"
-LOOK_SECONDS = 5.0
-"""How long a new certificate goes unnoticed. The kubelet takes a minute or more to bring it."""
+POLL_SECONDS = 5.0
+"""Between two looks at the files. The kubelet takes a minute or more to update them."""
 
 
 class ServedCertificate:
-    """Certificate and key in a directory, as the kubelet mounts a Secret of type kubernetes.io/tls.
+    """The certificate and key in a directory, as the kubelet mounts a Secret of type kubernetes.io/tls.
 
-    Raises CertificateError where there is none that can be used.
+    Raises CertificateError where they are missing or cannot be used.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._complaint = ""
+        self._logged_error = ""
         self._content = self._read()
         self._load(self._content)
 
     @property
     def context(self) -> ssl.SSLContext:
-        """What the next connection is served with: replaced as a whole, so certificate and key always match."""
+        """The TLS context for new connections. It is replaced as a whole, so certificate and key always match."""
         return self._context
 
     async def watch(self) -> None:
-        """Looks for a new certificate, for ever."""
+        """Reloads the certificate when its files change, until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             try:
-                self.look()
+                self.reload()
             except Exception:
-                log.exception("looking for a new certificate failed; the last one is served on")
+                log.exception("checking for a new certificate failed; the current one stays in use")
 
-    def look(self) -> None:
-        """Loads what is there if it is new. What cannot be used is said in the log, once, and the last one stays."""
+    def reload(self) -> None:
+        """Loads the files if they have changed. Where they cannot be used, the current certificate stays in use, and
+        the error is logged once."""
         try:
             content = self._read()
             if content != self._content:
                 self._load(content)
                 self._content = content
-            self._complaint = ""
+            self._logged_error = ""
         except CertificateError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("%s. The certificate until %s is served on.", error, self.not_after.isoformat())
+            if str(error) != self._logged_error:
+                self._logged_error = str(error)
+                log.error("%s. The current one stays in use until %s.", error, self.not_after.isoformat())
 
     def _read(self) -> "_Content":
-        # The kubelet exchanges all files of a Secret at once, by the one link that leads to their directory: to follow
-        # it once is to see both in the same state.
+        # The kubelet replaces all files of a Secret at once, by changing one symbolic link to their directory. So both
+        # files are read through one resolution of that link.
         files = (self._directory / CERTIFICATE).resolve().parent
         try:
             return _Content(files, (files / CERTIFICATE).read_bytes(), (files / KEY).read_bytes())
         except OSError as error:
             raise CertificateError(
-                f"{self._directory} has no {CERTIFICATE} and {KEY} that can be read ({type(error).__name__}): "
+                f"cannot read {CERTIFICATE} and {KEY} in {self._directory} ({type(error).__name__}): "
                 "mount a Secret of type kubernetes.io/tls there"
             ) from None
 
     def _load(self, content: "_Content") -> None:
         try:
             pair = load_pair(content.certificate, content.key)
-            # OpenSSL reads the files once more, and takes no key that does not belong to the certificate.
+            # OpenSSL reads the files itself, and refuses a key that does not belong to the certificate.
             context = server_context(content.files / CERTIFICATE, content.files / KEY)
             names = ", ".join(subject_names(pair.certificate)) or "no name"
         except (CertificateError, ssl.SSLError, OSError, ValueError) as error:
             raise CertificateError(
-                f"the certificate in {self._directory} cannot be used: {error}; "
-                "correct the Secret that is mounted there"
+                f"cannot use the certificate in {self._directory}: {error}; correct the Secret that is mounted there"
             ) from None
         self._context = context
         self.not_after = pair.not_after
-        """When the certificate ends."""
+        """When the certificate expires."""
         log.info("serving a certificate for %s until %s", names, self.not_after.isoformat())
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What was in the files."""
+    """The contents of the files."""
 
     files: Path = field(compare=False)
     certificate: bytes

@@ -1,8 +1,8 @@
-"""The open connections: how much they may hold together, and how long one may keep the server waiting.
+"""Bounds the memory of all connections together, and the time that a client may keep one of them waiting.
 
-A connection costs memory and a file descriptor whether anything comes over it or not, and more memory for a request
-that is not complete. When it is too much, connections that wait for their client are closed, first those of the sender
-that holds the most; who waits for us keeps its connection.
+A connection costs memory and a file descriptor even when idle, and more memory for an incomplete request. Over the
+limit, connections that wait for their client are closed, first those of the sender that uses the most memory. A client
+that waits for the server keeps its connection.
 """
 
 import asyncio
@@ -33,52 +33,52 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 4096
 IDLE_BYTES = 8 * 1024
-"""Memory of a connection over which little comes. As many times MAX_CONNECTIONS is what all may hold."""
+"""Memory of an idle connection. MAX_CONNECTIONS times as much is the limit for all of them."""
 TLS_BYTES = 40 * 1024
-"""What TLS adds to that: some 30 KiB, and a record of 16 KiB at most that is not complete."""
-DESCRIPTORS_BESIDE = 128
-"""File descriptors for everything else: the API server, logs, Python."""
+"""Added by TLS: about 30 KiB, and an incomplete record of up to 16 KiB."""
+RESERVED_DESCRIPTORS = 128
+"""File descriptors kept for everything else: the API server, logs, Python."""
 FIRST_REQUEST_SECONDS = 10
-"""From opening a connection to the end of its first request's headers, the handshake of TLS included."""
+"""From opening a connection to the end of the first request's headers, TLS handshake included."""
 IDLE_SECONDS = 620
-"""From one answer to the end of the next request's headers: longer than proxies keep connections to a server open, as
-a request that meets the closing of its connection fails."""
+"""From one answer to the end of the next request's headers. Longer than proxies keep idle connections to a server open:
+a request that is sent while the server closes its connection fails."""
 EVICTION_COOLDOWN_SECONDS = 0.1
-"""From a search that closed everything it could to the next one."""
+"""From an eviction that could not free enough to the next attempt."""
 STUCK_SECONDS = 30
-"""For which a client may leave more answers than fit in the network untaken, before its connection is closed."""
+"""For how long the client may not read while answers wait to be sent, before its connection is closed."""
 LINGER_SECONDS = 2
-"""From an answer that came before the end of a body to the end of the connection, so that the client reads it. And from
-there, or whatever else ends a connection, for what was sent to go out: who does not take it is not waited for."""
+"""How long a connection stays open after an answer that was sent before the request's body ended, so that the client
+can read it. Also how long a connection that is being closed may take to send what is in its buffers."""
 LINE_BYTES = 16 * 1024
-"""Longest request line: 32 scopes of ordinary length."""
+"""Longest request line: enough for 32 scopes of usual length."""
 FIELD_BYTES = 8 * 1024
 FIELDS = 64
-AHEAD_BYTES = 64 * 1024
-"""What a client may send before its next request is complete: a body and headers, each as long as they may be."""
+MAX_UNPARSED_BYTES = 64 * 1024
+"""How much a client may send before a request is complete: headers and a body of the longest allowed length."""
 
 
 class Connections:
-    """The connections of one server; with a certificate over TLS."""
+    """The open connections of one server: at most `limit`, over TLS where there is a certificate."""
 
-    def __init__(self, most: int = MAX_CONNECTIONS, certificate: ServedCertificate | None = None) -> None:
-        self.most = most
-        """How many there may be at a time."""
+    def __init__(self, limit: int = MAX_CONNECTIONS, certificate: ServedCertificate | None = None) -> None:
+        self.limit = limit
+        """Maximum of connections at a time."""
         self.certificate = certificate
-        """What is served with, None for plain HTTP."""
+        """The certificate of the server, None for plain HTTP."""
         self.each = IDLE_BYTES + (TLS_BYTES if certificate else 0)
-        """Bytes that a connection holds over which little comes."""
+        """Bytes that an idle connection uses."""
         self.closed: Counter[str] = Counter(crowded=0, silent=0, oversized=0, stuck=0)
-        """Connections that we closed since start: to make room, because no request came in time, because of the length
-        of its headers, or because the client did not take the answers."""
+        """Connections that the server closed since it started: to make room, because no request came in time, because
+        of too long headers, or because the client did not read the answers."""
         self.refused = 0
-        """Connections that found no room since start."""
+        """Connections refused since the server started, because there were too many."""
         self.unreadable = 0
-        """Requests since start that are not HTTP."""
+        """Requests since the server started that were not HTTP."""
         self.failed_handshakes = 0
-        """Handshakes of TLS since start in which client and server did not come together."""
+        """TLS handshakes since the server started that failed."""
         self.held = 0
-        """Bytes that the open connections hold."""
+        """Bytes that the open connections use."""
         self._open: set[Connection] = set()
         self._eviction_failed_at = float("-inf")
 
@@ -86,43 +86,45 @@ class Connections:
         return len(self._open)
 
     def fit_descriptors(self) -> None:
-        """Asks for as many file descriptors as there may be connections, and allows no more connections than that."""
+        """Raises the process's limit of file descriptors to what is needed, or lowers the maximum of connections."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.most + DESCRIPTORS_BESIDE
+        wanted = self.limit + RESERVED_DESCRIPTORS
         if soft < wanted:
             soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        self.most = max(1, min(self.most, soft - DESCRIPTORS_BESIDE))
+        self.limit = max(1, min(self.limit, soft - RESERVED_DESCRIPTORS))
 
     def accept(self, server: web.Server) -> asyncio.Protocol:
-        """What answers a new connection."""
+        """Returns the protocol for a new connection: one that refuses it where there are too many."""
         self.make_room(self.each)
-        if self.held + self.each > self.most * self.each:
+        if self.held + self.each > self.limit * self.each:
             self.refused += 1
-            return _Refusal(told=self.certificate is None)
+            return _Refusal(in_clear=self.certificate is None)
         connection = Connection(server, self)
-        # Before it counts: what cannot be made is never closed.
+        # Created before it is counted: one whose creation fails would never be uncounted.
         protocol = connection if self.certificate is None else TlsConnection(self.certificate.context, connection)
         self._open.add(connection)
         self.held += connection.holds
         return protocol
 
     def forget(self, connection: "Connection") -> None:
-        """The connection is closed."""
+        """Stops counting a connection that is closed."""
         if connection in self._open:
             self._open.remove(connection)
             self.held -= connection.holds
 
     def count(self, connection: "Connection", bytes_: int) -> None:
-        """The connection holds so many bytes from now on."""
+        """Sets how many bytes a connection uses."""
         if connection in self._open:
             self.held += bytes_ - connection.holds
         connection.holds = bytes_
 
     def make_room(self, wanted: int = 0) -> None:
-        """Closes connections until so many more bytes can be held: an eighth of all at a time, as it means looking at
-        each of them."""
-        limit = self.most * self.each
+        """Closes connections if there is no room for `wanted` more bytes.
+
+        It then frees an eighth of the limit at a time, because it means looking at all connections.
+        """
+        limit = self.limit * self.each
         if self.held + wanted <= limit:
             return
         now = asyncio.get_running_loop().time()
@@ -132,7 +134,7 @@ class Connections:
         for connection in self._open:
             of_sender[connection.sender] += connection.holds
         waiting = [connection for connection in self._open if connection.waits_for_client()]
-        waiting.sort(key=lambda connection: (-of_sender[connection.sender], connection.heard))
+        waiting.sort(key=lambda connection: (-of_sender[connection.sender], connection.last_received))
         for connection in waiting:
             connection.drop("crowded")
             if self.held + wanted <= limit - limit // 8:
@@ -141,18 +143,18 @@ class Connections:
 
 
 class Connection(web.RequestHandler, ApplicationProtocol):
-    """One connection."""
+    """One connection: aiohttp's handler of HTTP, with deadlines and a count of the bytes that it uses."""
 
     __slots__ = (
-        "_ahead",
-        "_below",
         "_connections",
         "_deadline",
         "_ending",
         "_network",
+        "_tls_bytes",
+        "_unparsed",
         "_unsent",
-        "heard",
         "holds",
+        "last_received",
         "sender",
     )
 
@@ -167,25 +169,25 @@ class Connection(web.RequestHandler, ApplicationProtocol):
             max_headers=FIELDS,
             lingering_time=LINGER_SECONDS,
             read_bufsize=16 * 1024,
-            # No client compresses a token request, and unpacking one costs more than sending it.
+            # No client compresses a token request, and to decompress one costs more than to send it.
             auto_decompress=False,
         )
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
         self._network: asyncio.Transport | None = None
         self._ending = False
-        self._ahead = 0
-        self._below = 0
+        self._unparsed = 0
+        self._tls_bytes = 0
         self._unsent = 0
         self.holds = connections.each
-        """Bytes that it holds, or may hold."""
-        self.heard = self._loop.time()
-        """When the last byte came, in the event loop's time."""
+        """Bytes that it uses, or may use."""
+        self.last_received = self._loop.time()
+        """When bytes came last, in the event loop's time."""
         self.sender = ""
-        """The peer, as limits count it."""
+        """The network of the peer, as limits count it."""
 
     def accepted(self, transport: asyncio.Transport) -> None:
-        """A client has connected."""
+        """Called when a client has connected."""
         self._network = transport
         peer: Any = transport.get_extra_info("peername")
         self.sender = network(str(peer[0])) if isinstance(peer, tuple) else ""
@@ -193,25 +195,25 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         self._set_deadline(FIRST_REQUEST_SECONDS, partial(self._expect_first_request, due))
 
     def may_hold(self, bytes_: int) -> None:
-        """TLS may hold so much more of what is not complete."""
-        self._below = bytes_
+        """Called when TLS may use so many bytes for an incomplete handshake message, beyond TLS_BYTES."""
+        self._tls_bytes = bytes_
         self._count()
         self._connections.make_room()
 
     def handshake_failed(self, error: ssl.SSLError) -> bytes:
-        """Counts it. The answer is for who speaks plain HTTP; others hear of it in TLS."""
+        """Counts a failed handshake. Returns the answer for a client that speaks plain HTTP; others get a TLS alert."""
         self._connections.failed_handshakes += 1
         log.debug("TLS with %s: %s", self.sender, error.reason)
-        return written_refusal(InvalidRequestError("this port speaks HTTPS, and the request came without"))
+        return written_refusal(InvalidRequestError("this port serves HTTPS, but the request was sent in plain HTTP"))
 
     def ending(self) -> None:
-        """The connection is closed once what was sent has gone out, and after a while in any case."""
+        """Called when the connection is being closed. Aborts it if its buffers are not sent in LINGER_SECONDS."""
         if self._network is not None:
             self._set_deadline(LINGER_SECONDS, self._network.abort)
             self._ending = True
 
     def _set_deadline(self, seconds: float, act: Callable[[], object]) -> None:
-        """There is one at a time, and none that takes the place of the last one."""
+        """Replaces the deadline of the connection. The one that ends it, see `ending`, is not replaced any more."""
         if self._ending:
             return
         if self._deadline is not None:
@@ -219,13 +221,13 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         self._deadline = self._loop.call_later(seconds, act)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection is open for HTTP."""
+        """Called when the connection is open for HTTP, over TLS after the handshake."""
         if self._network is None:
             self.accepted(transport)  # type: ignore[arg-type]  # not an asyncio.Transport to Python, as uvloop makes it
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """A connection is closed."""
+        """Called when the connection is closed."""
         self._connections.forget(self)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -233,25 +235,25 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came. They are held as long as they make no complete request, so there must not be many."""
+        """Called with received bytes. Limits those that are not a complete request yet, as they are kept in memory."""
         if self._force_close:
             return
-        self.heard = self._loop.time()
+        self.last_received = self._loop.time()
         requests = self._request_count
         super().data_received(data)
-        self._ahead = len(data) + (self._ahead if requests == self._request_count else 0)
+        self._unparsed = len(data) + (self._unparsed if requests == self._request_count else 0)
         self._count()
-        # While a request is under way, aiohttp reads no more than a little ahead.
-        if self._ahead > AHEAD_BYTES and self._waits_for_request():
+        # While a request is under way, aiohttp itself stops reading soon.
+        if self._unparsed > MAX_UNPARSED_BYTES and self._waits_for_request():
             if self.transport is not None:
                 self.transport.write(
-                    written_refusal(HeadersTooLargeError("the headers of a token request are never so long"))
+                    written_refusal(HeadersTooLargeError("the headers are too long for a token request"))
                 )
             self.drop("oversized")
         self._connections.make_room()
 
     def pause_writing(self) -> None:
-        """The client does not take its answers; the one on the way is the last until it does."""
+        """Called when the client does not read its answers. No further answer is written until it does."""
         super().pause_writing()
         assert self._network is not None
         self._unsent = self._network.get_write_buffer_size()
@@ -260,7 +262,7 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         self._connections.make_room()
 
     def resume_writing(self) -> None:
-        """It does."""
+        """Called when the client reads its answers again."""
         super().resume_writing()
         self._unsent = 0
         self._count()
@@ -268,7 +270,7 @@ class Connection(web.RequestHandler, ApplicationProtocol):
             self._deadline.cancel()
 
     async def start(self) -> None:
-        """Answers one request after the other, until the connection is to be closed."""
+        """Answers requests one after the other, until the connection is to be closed."""
         await super().start()
         self.ending()
 
@@ -284,9 +286,9 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what is not HTTP, in the form of every other refusal and without a line in the log; and to what
-        failed beyond every handler of ours, with one."""
-        error: TokenRequestError = InvalidRequestError("this is not a request of HTTP/1.1")
+        """Returns the answer to a request that is not HTTP, which is not logged, or that failed outside our handlers,
+        which is. Both have the body of any other refusal."""
+        error: TokenRequestError = InvalidRequestError("cannot parse the request as HTTP/1.1")
         if status == 400:
             self._connections.unreadable += 1
             if isinstance(exc, LineTooLong):
@@ -301,19 +303,18 @@ class Connection(web.RequestHandler, ApplicationProtocol):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Sends an answer, and lets others have their turn before the next one that was asked for ahead: from
-        Python 3.12 on, aiohttp answers all of these in one turn of the event loop.
-        """
+        """Sends an answer. Yields to the event loop before the answer to a pipelined request: from Python 3.12 on,
+        aiohttp answers all of them in one turn of the loop."""
         sent = await super().finish_response(request, resp, start_time)
         if self._messages:
             await asyncio.sleep(0)
         return sent
 
     def waits_for_client(self) -> bool:
-        """Whether the next thing to happen here is the client's: a request, the rest of one, or reading the answer."""
+        """Tells whether the connection waits for its client: to send something, or to read an answer."""
         request = self._current_request
         return (
-            self._shakes_hands()
+            self._in_handshake()
             or self._ending
             or self._paused
             or self._waits_for_request()
@@ -321,22 +322,25 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         )
 
     def _count(self) -> None:
-        beside = self._connections.each - IDLE_BYTES + self._below + self._unsent
-        bytes_ = beside + max(IDLE_BYTES, min(self._ahead, AHEAD_BYTES))
-        self._connections.count(self, bytes_)
+        received = max(IDLE_BYTES, min(self._unparsed, MAX_UNPARSED_BYTES))
+        tls = self._connections.each - IDLE_BYTES + self._tls_bytes
+        self._connections.count(self, received + tls + self._unsent)
 
-    def _shakes_hands(self) -> bool:
-        """Whether the handshake of TLS is not complete; then nothing of HTTP has begun."""
+    def _in_handshake(self) -> bool:
+        """Tells whether the TLS handshake is not complete; aiohttp starts its task after it."""
         return self._task_handler is None and self._network is not None
 
     def _waits_for_request(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
 
-    def drop(self, why: str) -> None:
-        """Closes the connection, at once or when the client has read what was sent. It counts until then."""
+    def drop(self, reason: str) -> None:
+        """Closes the connection for a reason that is a key of `Connections.closed`.
+
+        "crowded" and "stuck" close it at once, other reasons after what is in its buffers; until then it counts.
+        """
         if not self._ending:
-            self._connections.closed[why] += 1
-        at_once = why in ("crowded", "stuck") or self._shakes_hands()
+            self._connections.closed[reason] += 1
+        at_once = reason in ("crowded", "stuck") or self._in_handshake()
         self.force_close()
         if self._network is not None and at_once:
             self._connections.forget(self)
@@ -348,18 +352,18 @@ class Connection(web.RequestHandler, ApplicationProtocol):
         if due is None:
             self.drop("silent")
         else:
-            # For as long as the event loop was late, the client has not been listened to: what it sent is read first.
+            # The event loop may be late, and the request already there: read it before judging the client.
             self._set_deadline(max(self._loop.time() - due, 0), self._expect_first_request)
 
 
 class _Refusal(asyncio.Protocol):
-    """Answers a connection for which there is no room. Over TLS that would cost a handshake: it is closed at once."""
+    """Refuses a connection when there are too many. Over TLS it only closes it: an answer would cost a handshake."""
 
-    def __init__(self, *, told: bool) -> None:
-        self._told = told
+    def __init__(self, *, in_clear: bool) -> None:
+        self._in_clear = in_clear
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._told:
+        if self._in_clear:
             # Not an asyncio.Transport to Python, as uvloop makes it.
             transport.write(written_refusal(BusyError("too many connections at this moment, try again")))  # type: ignore[attr-defined]
         transport.close()

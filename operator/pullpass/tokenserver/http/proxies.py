@@ -1,7 +1,7 @@
-"""Who sent a request: the peer of its connection or, where that is a proxy named in the settings, whom it names.
+"""Finds the sender of a request: the peer of its connection or, behind trusted proxies, the client that they name.
 
-Anybody can write an `X-Forwarded-For`, and each proxy appends the peer that it saw. So it is read from its end, as far
-as the proxies are known ones.
+Anybody can write an `X-Forwarded-For`, and each proxy appends the peer that it saw. So the header is read from its end,
+as long as the addresses are those of trusted proxies.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 FORWARDED = "X-Forwarded-For"
 HOPS = 32
-"""Proxies in a row that are looked through; the beginning of a longer list is not read."""
+"""Addresses read of X-Forwarded-For, from its end; those before them are ignored."""
 
 
 class Proxies:
-    """The proxies that are believed."""
+    """The networks of trusted proxies."""
 
     def __init__(self, trusted: Iterable[IPv4Network | IPv6Network]) -> None:
         self._trusted = tuple(trusted)
@@ -24,8 +24,11 @@ class Proxies:
         return bool(self._trusted)
 
     def sender(self, peer: str, forwarded: tuple[str, ...]) -> str:
-        """The sender of a request, from its peer and all its X-Forwarded-For headers: the last address that is not a
-        trusted proxy; the first one if all are; the peer where anything on the way there is no address."""
+        """Returns the sender of a request, given its peer and its X-Forwarded-For headers.
+
+        That is the last address that is not a trusted proxy, or the first address if all of them are; the peer, if
+        anything that was read is not an address.
+        """
         return self._remembered(peer, forwarded) if self._trusted else peer
 
     def _read(self, peer: str, forwarded: tuple[str, ...]) -> str:
@@ -44,7 +47,7 @@ class Proxies:
 
 @lru_cache(4096)
 def network(sender: str) -> str:
-    """What counts as one sender: an IPv4 address, or the network of 64 bits that a host with IPv6 may choose from."""
+    """Returns what counts as one sender: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         address = _address(sender)
     except ValueError:
@@ -53,12 +56,12 @@ def network(sender: str) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:
-    """An address as proxies write it, with or without a port. Raises ValueError."""
+    """Parses an address as proxies write it, with or without a port. Raises ValueError."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    # A zone means something to one host only, and may be of any length (RFC 4007).
+    # The zone id is dropped: it has a meaning on one host only, and may be of any length (RFC 4007).
     address = ip_address(text.partition("%")[0])
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address

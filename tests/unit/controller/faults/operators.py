@@ -83,13 +83,13 @@ class Operator:
         await process._work(self.line, self.state, settings)
 
     def _teller(self, plural: str) -> Callable[[str | None, Body], None]:
-        mirror = self.state.cache
+        cache = self.state.cache
         observers: dict[str, Callable[[str | None, Body], set[Key]]] = {
-            "namespaces": mirror.observe_namespace,
-            "scopemaps": mirror.observe_scope_map,
-            "registrytokens": mirror.observe_token,
-            "serviceaccounts": mirror.observe_service_account,
-            "secrets": lambda type_, body: mirror.observe_secret(type_, body, SETTINGS.credentials_namespace),
+            "namespaces": cache.observe_namespace,
+            "scopemaps": cache.observe_scope_map,
+            "registrytokens": cache.observe_token,
+            "serviceaccounts": cache.observe_service_account,
+            "secrets": lambda type_, body: cache.observe_secret(type_, body, SETTINGS.credentials_namespace),
         }
         observe = observers[plural]
         return lambda type_, body: self.state.wake(observe(type_, body), type_ is not None)

@@ -293,7 +293,7 @@ class Promises:
         assert slot is not None, f"{place}: no record has what stands there"
         if not slot.valid_at(now) or slot.id in wishes.revoked(token["spec"]):
             return  # time has passed; that no write ended it is looked at with the write
-        known = replica.mirror.credential(uid)
+        known = replica.cache.credential(uid)
         there = known.slot(slot.id) if known is not None else None
         assert there is not None, f"{place}: {replica.address} does not know what stands there"
         assert there.ends_at is None or now < there.ends_at, f"{place}: to {replica.address} that is over"

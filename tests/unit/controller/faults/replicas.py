@@ -1,4 +1,4 @@
-"""Token-server replicas: the real mirror, authentication and authorization, each fed by watches of its own that lag.
+"""Token-server replicas: the real cache, authentication and authorization, each fed by watches of its own that lag.
 
 A replica is ready once it has read everything, and stays ready however far it falls behind after that.
 """
@@ -57,17 +57,17 @@ class Replica:
         self._scene = scene
         self.address = address
         self.ready = False
-        self.mirror = AccessCache(SETTINGS.registries)
-        self._authenticator = Authenticator(self.mirror, _Checks(scene.loop))  # type: ignore[arg-type]
+        self.cache = AccessCache(SETTINGS.registries)
+        self._authenticator = Authenticator(self.cache, _Checks(scene.loop))  # type: ignore[arg-type]
         server: Any = _Server(self)
-        self.management = Management(server, self.mirror, clock=lambda: scene.now)
+        self.management = Management(server, self.cache, clock=lambda: scene.now)
         self.watches = {
-            "namespaces": self._watch("namespaces", self.mirror.on_namespace),
-            "scopemaps": self._watch("scopemaps", self.mirror.on_scope_map),
-            "registrytokens": self._watch("registrytokens", self.mirror.on_token),
+            "namespaces": self._watch("namespaces", self.cache.on_namespace),
+            "scopemaps": self._watch("scopemaps", self.cache.on_scope_map),
+            "registrytokens": self._watch("registrytokens", self.cache.on_token),
             "secrets": self._watch(
                 "secrets",
-                self.mirror.on_secret,
+                self.cache.on_secret,
                 namespace=SETTINGS.credentials_namespace,
                 selector=names.MANAGED_SELECTOR,
             ),
@@ -93,7 +93,7 @@ class Replica:
             login.send(None)
         except StopIteration as done:
             try:
-                authorize(self.mirror, done.value, "default", self._scene.now)
+                authorize(self.cache, done.value, "default", self._scene.now)
             except UnauthenticatedError as error:
                 return error.reason
             return None

@@ -47,7 +47,7 @@ def settle(scene: "Scene", *, policies: bool = False) -> None:
         for key in operator.state.cache.every_key():
             operator.queue.add(key)
         scene.flow()
-    assert operator.line.asked.count(("list", (NAMESPACES.plural, "", ""))) > listed, "the mirror was not compared"
+    assert operator.line.asked.count(("list", (NAMESPACES.plural, "", ""))) > listed, "the cache was not compared"
     scene.promises.forgive()
     scene.promises.look()
     check(scene, operator)

@@ -1,6 +1,6 @@
 """Hypothesis lets everything happen at once, and the promises of the design hold at each moment.
 
-The real operator (mirror, work queue, workers, reconciler, sweep, resync, signing keys) and the real mirror,
+The real operator (cache, work queue, workers, reconciler, sweep, resync, signing keys) and the real cache,
 authentication and authorization of the token server run over an API server in memory. Every call to it can fail in
 every way, or be the last of its process; watches lag, repeat themselves and are cut; clocks jump; two operators live
 at a time; replicas fall behind; and people change their minds. Time is made by the test, so nothing sleeps.

@@ -16,7 +16,7 @@ from pullpass.controller.settings import ServerCertificate
 from pullpass.kube.client import KubeError, Refused, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS, Resource
 from pullpass.signing.certificates import KeyPair, new_ca
-from tests.unit.controller.keys.at_rest import DAY, NOW, SETTINGS, files, pair_of, secret
+from tests.unit.controller.keys.stored_keys import DAY, NOW, SETTINGS, files, pair_of, secret
 from tests.unit.signing.memory import Key, Memory
 
 COUNT = 64

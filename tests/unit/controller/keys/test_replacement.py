@@ -17,7 +17,7 @@ from pullpass.controller.keys.storage import KeySecretError, encoded, files, pai
 from pullpass.kube.client import Conflict
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import KeyPair, issued_by, new_ca, new_key
-from pullpass.signing.replacement import GRACE, SPREAD
+from pullpass.signing.replacement import GRACE, PROPAGATION_DELAY
 from tests.unit.controller.fake_api import Body
 from tests.unit.controller.keys.scene import NOW, Doing, Line, Scene, begin, run
 from tests.unit.signing.authorities import given_ca
@@ -84,7 +84,7 @@ def test_a_planned_replacement_in_order_never_stops_pulls(disturbance: Disturban
     disturbance(scene, scene.replace)
     assert scene.ca.certificate == old.certificate
     assert issued_by(scene.leaf.certificate, old.certificate)
-    scene.pass_time(SPREAD)
+    scene.pass_time(PROPAGATION_DELAY)
     scene.restart_replicas()
     disturbance(scene, scene.switch)
     new = scene.ca
@@ -105,7 +105,7 @@ def test_a_ca_that_people_put_there_is_switched_to_on_a_word(disturbance: Distur
     given = new_ca(NOW)
     scene.put_ca(given)
     disturbance(scene, lambda: scene.operator_pass(Line(scene.api)))
-    scene.pass_time(SPREAD)
+    scene.pass_time(PROPAGATION_DELAY)
     scene.restart_replicas()
     disturbance(scene, scene.switch)
     assert issued_by(scene.leaf.certificate, given.certificate)
@@ -171,7 +171,7 @@ def test_without_a_word_a_ca_that_people_put_there_signs_after_its_time() -> Non
     assert issued_by(scene.leaf.certificate, given.certificate)
 
 
-@pytest.mark.parametrize("early", [timedelta(0), SPREAD - timedelta(seconds=1)])
+@pytest.mark.parametrize("early", [timedelta(0), PROPAGATION_DELAY - timedelta(seconds=1)])
 def test_nothing_is_switched_before_registries_can_have_the_new_ca(early: timedelta) -> None:
     scene = Scene()
     run(scene.replace())
@@ -187,7 +187,7 @@ def test_nothing_is_switched_to_that_is_not_published() -> None:
     scene = Scene()
     scene.put_ca(new_ca(NOW))
     version = scene.api.version
-    with pytest.raises(KeySecretError, match="is not published yet: the operator does it within ten minutes"):
+    with pytest.raises(KeySecretError, match="is not published yet; the operator publishes it within ten minutes"):
         run(scene.switch())
     assert scene.api.version == version
 
@@ -197,7 +197,7 @@ def test_no_other_ca_than_the_one_that_was_looked_at_is_switched_to(turns: int) 
     scene = Scene()
     scene.put_ca(new_ca(NOW))
     scene.operator()
-    scene.pass_time(SPREAD)
+    scene.pass_time(PROPAGATION_DELAY)
     scene.restart_replicas()
     switching = scene.switch()
     if begin(switching, turns):
@@ -215,13 +215,13 @@ def with_a_prepared_ca(ends: timedelta = timedelta(days=40)) -> Scene:
     short = given_ca(NOW, new_key(), ends=NOW + ends)
     scene.api.edit(SECRETS, "release", "pullpass-ca", lambda body: body.update(data=encoded(files(short))))
     scene.operator()
-    scene.pass_time(SPREAD)
+    scene.pass_time(PROPAGATION_DELAY)
     scene.restart_replicas()
     run(scene.switch())
     scene.pass_time(2 * HOUR)
     run(scene.replace())
     scene.restart_replicas()
-    scene.pass_time(SPREAD)
+    scene.pass_time(PROPAGATION_DELAY)
     return scene
 
 
@@ -306,7 +306,7 @@ def test_a_prepared_ca_that_cannot_be_used_is_made_anew() -> None:
 def test_nothing_is_prepared_while_another_replacement_is_under_way() -> None:
     scene = Scene()
     run(scene.replace())
-    scene.now += SPREAD
+    scene.now += PROPAGATION_DELAY
     switching = scene.switch()
     begin(switching, 4)
     switching.close()
@@ -341,7 +341,7 @@ def test_a_leaf_is_renewed_while_the_next_ca_waits_for_months() -> None:
 def test_switching_before_registries_have_loaded_the_new_ca_is_what_stops_pulls() -> None:
     scene = Scene()
     run(scene.replace())
-    scene.now += SPREAD
+    scene.now += PROPAGATION_DELAY
     with pytest.raises(AssertionError, match="a registry refuses what is signed"):
         run(scene.switch())
 
@@ -369,7 +369,7 @@ def test_the_status_says_every_certificate_and_what_to_do() -> None:
         "release/pullpass-trust (restart it), then run: pullpass keys switch-ca --registry default"
     )
     scene.restart_replicas()
-    scene.now += SPREAD
+    scene.now += PROPAGATION_DELAY
     run(scene.switch())
     said = scene.lines().splitlines()
     assert "signs, " in said[1]
@@ -389,7 +389,7 @@ def test_no_line_and_no_error_shows_a_key(caplog: pytest.LogCaptureFixture) -> N
     scene = Scene()
     said = [*run(scene.replace()), scene.lines()]
     scene.restart_replicas()
-    scene.now += SPREAD
+    scene.now += PROPAGATION_DELAY
     secret = [text for key, text in scene.ca_secret["data"].items() if key.endswith(".key")]
     said += [*run(scene.switch()), scene.lines(), caplog.text]
     configmap = scene.api.objects[CONFIG_MAPS.plural, "release", "pullpass-trust"]

@@ -18,14 +18,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pullpass.controller.keys import replacement
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.signing.certificates import new_ca, same_authority
-from pullpass.signing.replacement import SPREAD, ReplacementStep
+from pullpass.signing.replacement import PROPAGATION_DELAY, ReplacementStep
 from tests.unit.controller.keys.scene import Doing, Line, Scene, begin, run
 from tests.unit.signing.authorities import given_ca
 
 MORE = int(os.environ.get("PULLPASS_FAULTS", "0"))
 CALLS = st.one_of(st.none(), st.integers(0, 10))
 """After how many calls something is cut off; None: not at all."""
-TIMES = st.sampled_from([SPREAD, timedelta(minutes=10), timedelta(hours=1), timedelta(days=8), timedelta(days=20)])
+TIMES = st.sampled_from(
+    [PROPAGATION_DELAY, timedelta(minutes=10), timedelta(hours=1), timedelta(days=8), timedelta(days=20)]
+)
 
 
 class Replacements(RuleBasedStateMachine):
@@ -99,7 +101,7 @@ class Replacements(RuleBasedStateMachine):
         self.scene.operator()
         self.scene.restart_replicas()
         if self.scene.state.step in (ReplacementStep.PREPARED, ReplacementStep.REPLACED):
-            self.scene.pass_time(SPREAD)
+            self.scene.pass_time(PROPAGATION_DELAY)
             run(self.scene.switch())
         self.scene.pass_time(timedelta(hours=1))
         assert self.scene.state.step is ReplacementStep.NONE

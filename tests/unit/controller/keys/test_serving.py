@@ -2,23 +2,20 @@
 
 import base64
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
 
-from pullpass.controller.keys.serving import LOOK_AGAIN, reconcile
+from pullpass.controller.keys.serving import RECHECK_AFTER, reconcile
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.settings import OperatorSettings, ServerCertificate
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import (
     SERVER_LIFETIME,
-    KeyPair,
     check_ca,
     issued_by,
-    load_pair,
     new_ca,
     new_key,
     new_server_ca,
@@ -26,11 +23,10 @@ from pullpass.signing.certificates import (
     subject_names,
 )
 from tests.registries import ONE
+from tests.unit.controller.keys.stored_keys import DAY, NOW, files, pair_of, secret
 from tests.unit.signing.authorities import given_ca
 from tests.unit.signing.memory import Key, Memory
 
-NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
 SETTINGS = OperatorSettings(
     namespace="release",
     credentials_namespace="credentials",
@@ -48,21 +44,8 @@ REGISTRY = (SECRETS, "release", "registry-tls")
 TRUST = (CONFIG_MAPS, "release", "pullpass-server-trust")
 
 
-def secret(data: dict[str, bytes], labels: dict[str, str] | None = None) -> dict[str, Any]:
-    encoded = {key: base64.b64encode(content).decode() for key, content in data.items()}
-    return {"kind": "Secret", "metadata": {"labels": labels or {}}, "type": "kubernetes.io/tls", "data": encoded}
-
-
-def files(pair: KeyPair) -> dict[str, bytes]:
-    return {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
-
-
 def content(kube: Memory, key: Key, name: str) -> bytes:
     return base64.b64decode(kube.objects[key]["data"][name])
-
-
-def pair_of(kube: Memory, key: Key) -> KeyPair:
-    return load_pair(content(kube, key, "tls.crt"), content(kube, key, "tls.key"))
 
 
 async def settled() -> Memory:
@@ -74,7 +57,7 @@ async def settled() -> Memory:
 
 async def test_the_first_time_everything_is_made_and_the_ca_is_published_before_anything_is_of_it() -> None:
     kube = Memory()
-    assert await reconcile(kube, SETTINGS, NOW) == NOW + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, NOW) == NOW + RECHECK_AFTER
     assert kube.calls == [
         ("create", "pullpass-server-ca"),
         ("create", "pullpass-server-trust"),

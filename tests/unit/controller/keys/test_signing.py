@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pullpass.api import names
 from pullpass.api.names import SIGNING_SECRET
 from pullpass.controller import metrics
-from pullpass.controller.keys.signing import LOOK_AGAIN, load, load_seed, reconcile
+from pullpass.controller.keys.signing import RECHECK_AFTER, load, load_seed, reconcile
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.kube.client import Conflict, Unavailable
 from pullpass.signing import trust
 from pullpass.signing.certificates import KeyPair, leaf_due, new_ca, new_key, new_leaf
 from pullpass.signing.replacement import GRACE
 from tests.registries import DEFAULT
-from tests.unit.controller.keys.at_rest import (
+from tests.unit.controller.keys.stored_keys import (
     CA,
     DAY,
     LEAF,
@@ -43,7 +43,7 @@ from tests.unit.signing.memory import Key, Memory
 
 async def test_the_first_time_everything_is_made() -> None:
     kube = Memory()
-    assert await reconcile(kube, SETTINGS, DEFAULT, NOW) == NOW + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, DEFAULT, NOW) == NOW + RECHECK_AFTER
     assert kube.calls == [
         ("create", "pullpass-ca"),
         ("create", "pullpass-trust"),
@@ -70,14 +70,14 @@ async def test_a_private_key_is_in_its_own_secret_only() -> None:
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(minutes=10), 59 * DAY])
 async def test_settled_keys_cost_no_write(later: timedelta) -> None:
     kube = await settled()
-    assert await reconcile(kube, SETTINGS, DEFAULT, NOW + later) == NOW + later + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, DEFAULT, NOW + later) == NOW + later + RECHECK_AFTER
     assert kube.calls == []
 
 
 async def test_the_leaf_is_renewed_in_place_and_its_old_key_stays_published_until_it_ends() -> None:
     kube = await settled()
     old = pair_of(kube, LEAF)
-    due = await reconcile(kube, SETTINGS, DEFAULT, NOW + 60 * DAY - LOOK_AGAIN)
+    due = await reconcile(kube, SETTINGS, DEFAULT, NOW + 60 * DAY - RECHECK_AFTER)
     assert due <= NOW + 60 * DAY
     await reconcile(kube, SETTINGS, DEFAULT, due)
     assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET)]
@@ -143,7 +143,7 @@ async def test_a_ca_put_in_the_place_of_another_is_trusted_first_and_signs_two_w
     due = await reconcile(kube, SETTINGS, DEFAULT, NOW + DAY + GRACE - timedelta(minutes=1))
     assert due == NOW + DAY + GRACE
     assert kube.calls == []
-    assert await reconcile(kube, SETTINGS, DEFAULT, due) == due + LOOK_AGAIN
+    assert await reconcile(kube, SETTINGS, DEFAULT, due) == due + RECHECK_AFTER
     assert kube.calls == [("replace", "pullpass-trust"), ("replace", SIGNING_SECRET), ("replace", "pullpass-trust")]
     pair_of(kube, LEAF).certificate.verify_directly_issued_by(other.certificate)
     assert bundle(kube) == [other.certificate, old.certificate]
@@ -223,7 +223,7 @@ async def test_a_ca_that_ends_soon_is_said_whenever_a_leaf_is_renewed(caplog: py
     kube = await settled()
     assert "replace it" not in said(caplog)
     await reconcile(kube, SETTINGS, DEFAULT, NOW + 3400 * DAY)
-    assert "Secret release/pullpass-ca ends at 2037-02-26T12:00:00+00:00: replace it" in said(caplog)
+    assert "Secret release/pullpass-ca expires at 2037-02-26T12:00:00+00:00. Replace it in steps" in said(caplog)
 
 
 async def test_another_that_made_the_ca_first_wins() -> None:
@@ -280,7 +280,7 @@ async def test_what_is_not_ours_is_left_as_it_is(key: Key) -> None:
         ({}, "has no tls.crt"),
         ({"tls.crt": b"hush", "tls.key": b"hush"}, "cannot parse the certificate as PEM"),
         (files(new_leaf(new_ca(NOW), NOW)), "basicConstraints"),
-        (files(given_ca(NOW, new_key(), ends=NOW)), "ended at"),
+        (files(given_ca(NOW, new_key(), ends=NOW)), "expired at"),
         ({"tls.crt": of_no_version(NOW), "tls.key": new_ca(NOW).key_pem}, "cannot parse the certificate as PEM"),
         (files(with_doubled_extension(NOW)), "extensions cannot be read"),
         ({**files(new_ca(NOW)), "tls.key": new_ca(NOW).key_pem}, "another certificate"),
@@ -340,7 +340,7 @@ async def test_the_seed_that_another_made_first_wins() -> None:
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [({}, "has no seed"), ({"seed": b"hush"}, "holds 4 bytes under seed, and 32 are needed")],
+    [({}, "has no seed"), ({"seed": b"hush"}, "has 4 bytes under seed, but 32 are needed")],
 )
 async def test_a_seed_that_cannot_be_used_is_said_and_kept(data: dict[str, bytes], said: str) -> None:
     kube = Memory()
@@ -356,6 +356,6 @@ async def test_the_end_of_a_ca_that_has_ended_is_a_metric_too() -> None:
     kube, ended = Memory(), given_ca(NOW, new_key(), ends=NOW - DAY, begins=NOW - 9 * DAY)
     kube.put(CA, secret(files(ended)))
     metrics.CA_NOT_AFTER.clear()
-    with pytest.raises(KeySecretError, match="ended at"):
+    with pytest.raises(KeySecretError, match="expired at"):
         await reconcile(kube, SETTINGS, DEFAULT, NOW)
     assert metric("ca_not_after_seconds") == ended.not_after.timestamp()

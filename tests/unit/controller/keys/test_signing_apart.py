@@ -15,7 +15,7 @@ from pullpass.kube.resources import CONFIG_MAPS, SECRETS
 from pullpass.signing.certificates import new_ca
 from pullpass.signing.replacement import GRACE
 from tests.registries import DEFAULT, OTHER
-from tests.unit.controller.keys.at_rest import (
+from tests.unit.controller.keys.stored_keys import (
     CA,
     DAY,
     LEAF,

@@ -141,6 +141,14 @@ async def test_a_blip_is_not_told_and_delays_nothing() -> None:
     assert len(set(world.passwords().values())) == 1
 
 
+async def test_the_log_names_token_and_namespace_of_an_unexpected_error(caplog: pytest.LogCaptureFixture) -> None:
+    world = await new_world()
+    break_places(world, lambda: KeyError("metadata"), ("secrets",), ("staging",))
+    world.now += timedelta(seconds=60)
+    await world.work()
+    assert "unexpected error over RegistryToken web/reader in namespace staging" in caplog.text
+
+
 def unsettled(reason: str) -> float:
     return REGISTRY.get_sample_value("pullpass_operator_unsettled_tokens", {"reason": reason}) or 0
 

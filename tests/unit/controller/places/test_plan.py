@@ -27,6 +27,7 @@ from tests.unit.controller.cases import (
     EVERY,
     FRESH,
     NAMESPACE,
+    NEW,
     NONE,
     NOW,
     OTHERS,
@@ -35,6 +36,7 @@ from tests.unit.controller.cases import (
     REVOKE,
     REVOKED,
     REVOKED_FOR_GOOD,
+    ROTATING,
     SECRET,
     SETTLED,
     Case,
@@ -45,8 +47,6 @@ from tests.unit.controller.cases import (
     wanted,
 )
 
-NEW = replace(FRESH, id="0b7aa2", expires_at=NOW + 3 * H)
-ROTATING = SETTLED.with_slot("password2", NEW)
 WRITE = WritePullSecret(wanted(), "password1", FRESH.id)
 WRITE_NEW = WritePullSecret(wanted(), "password2", NEW.id)
 ADD = AddEntry(account(), "reader-pull")

@@ -155,7 +155,7 @@ async def test_a_refused_place_does_not_keep_the_first_password_from_the_others(
     assert world.condition() == ("False", "WriteRefused")
 
 
-async def test_a_mirror_that_lags_publishes_no_old_password(world: World) -> None:
+async def test_a_cache_that_lags_publishes_no_old_password(world: World) -> None:
     uid = world.token(**EVERYWHERE)
     await world.work()
     stale = world.cache
@@ -172,7 +172,7 @@ async def test_a_mirror_that_lags_publishes_no_old_password(world: World) -> Non
     assert len(world.nonces) == 2
 
 
-async def test_a_mirror_that_lags_takes_no_pull_secret_back(world: World) -> None:
+async def test_a_cache_that_lags_takes_no_pull_secret_back(world: World) -> None:
     world.token(**EVERYWHERE)
     await world.work()
     stale, seen = world.cache, len(world.api.watched)

@@ -7,8 +7,9 @@ import pytest
 
 from pullpass.api.conditions import Reason
 from pullpass.controller.places.report import Problem
-from pullpass.controller.tokens.plan import Confirm, MakePassword, MarkPublished, TokenPlan, WriteRecord, plan
+from pullpass.controller.tokens.plan import Confirm, MarkPublished, TokenPlan, plan
 from pullpass.credentials.record import Record, Requests
+from pullpass.credentials.rotation import MakePassword, WriteRecord
 from tests.unit.controller.cases import (
     BARE,
     DEAD,
@@ -17,6 +18,7 @@ from tests.unit.controller.cases import (
     EMPTY,
     FRESH,
     NAMESPACE,
+    NEW,
     NONE,
     NOW,
     OTHERS,
@@ -25,6 +27,7 @@ from tests.unit.controller.cases import (
     REVOKE,
     REVOKED,
     REVOKED_FOR_GOOD,
+    ROTATING,
     SECRET,
     SETTLED,
     TEAM,
@@ -37,9 +40,6 @@ from tests.unit.controller.cases import (
 )
 
 RETIRING = SETTLED.with_slot("password2", replace(FRESH, id="0b7aa2", valid_until=NOW + H / 2))
-NEW = replace(FRESH, id="0b7aa2", expires_at=NOW + 3 * H)
-ROTATING = SETTLED.with_slot("password2", NEW)
-"""Of two passwords the second one is to be published."""
 LEAKED = Requests(regenerate="now")
 LAST = NOW + 2 * H
 """The end of the password in use, of which the status has to tell also where nothing is to be done."""

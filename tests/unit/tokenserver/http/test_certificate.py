@@ -55,12 +55,12 @@ def test_a_renewed_one_is_served_from_then_on_and_the_context_before_it_stays_as
     before = served.context
     second = mount.renew("tokens.example")
     with caplog.at_level(logging.INFO):
-        served.look()
+        served.reload()
     assert shake_hands(served.context, mount.client_context(), "tokens.example") == der(second)
     assert shake_hands(before, mount.client_context()) == der(first)
     assert served.not_after == second.not_after
     after = served.context
-    served.look()
+    served.reload()
     assert served.context is after
     assert caplog.messages == [f"serving a certificate for tokens.example until {second.not_after.isoformat()}"]
 
@@ -68,7 +68,7 @@ def test_a_renewed_one_is_served_from_then_on_and_the_context_before_it_stays_as
 def test_without_a_change_nothing_is_loaded(mount: Mount) -> None:
     served = ServedCertificate(mount.directory)
     before = served.context
-    served.look()
+    served.reload()
     assert served.context is before
 
 
@@ -77,7 +77,7 @@ def test_the_same_files_under_another_link_are_no_change(mount: Mount) -> None:
     served = ServedCertificate(mount.directory)
     before = served.context
     mount.put(pair.certificate_pem, pair.key_pem)
-    served.look()
+    served.reload()
     assert served.context is before
 
 
@@ -137,15 +137,15 @@ def test_what_cannot_be_served_is_said_once_and_the_last_good_one_stays(
     served = ServedCertificate(mount.directory)
     mount.put(broken, key)
     for _ in range(3):
-        served.look()
+        served.reload()
     assert shake_hands(served.context, mount.client_context()) == der(good)
     assert served.not_after == good.not_after
     [message] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert said in message
-    assert f"until {good.not_after.isoformat()} is served on" in message
+    assert f"stays in use until {good.not_after.isoformat()}" in message
     assert "PRIVATE KEY" not in caplog.text
     again = mount.renew()
-    served.look()
+    served.reload()
     assert shake_hands(served.context, mount.client_context()) == der(again)
 
 
@@ -153,13 +153,13 @@ def test_files_that_are_gone_are_an_error_and_no_end(mount: Mount, caplog: pytes
     served = ServedCertificate(mount.directory)
     before = served.context
     (mount.directory / "..data").unlink()
-    served.look()
+    served.reload()
     assert served.context is before
     assert "mount a Secret of type kubernetes.io/tls" in caplog.text
 
 
 def test_an_empty_directory_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(CertificateError, match=r"has no tls\.crt and tls\.key that can be read"):
+    with pytest.raises(CertificateError, match=r"cannot read tls\.crt and tls\.key in"):
         ServedCertificate(tmp_path)
 
 
@@ -178,16 +178,16 @@ def test_certificate_and_key_are_read_of_one_state(
         return content
 
     monkeypatch.setattr(Path, "read_bytes", exchanged_in_between)
-    served.look()
+    served.reload()
     monkeypatch.undo()
     assert caplog.records == []
     last = mount.renew()
-    served.look()
+    served.reload()
     assert shake_hands(served.context, mount.client_context()) == der(last)
 
 
 async def test_it_looks_every_few_seconds(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(certificate, "POLL_SECONDS", 0.01)
     served = ServedCertificate(mount.directory)
     watching = asyncio.create_task(served.watch())
     second = mount.renew()
@@ -202,20 +202,20 @@ async def test_watching_goes_on_whatever_happens(
 ) -> None:
     served, looks, twice = ServedCertificate(mount.directory), 0, asyncio.Event()
 
-    def look() -> None:
+    def reload() -> None:
         nonlocal looks
         looks += 1
         if looks == 2:
             twice.set()
         raise RuntimeError
 
-    monkeypatch.setattr(certificate, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(served, "look", look)
+    monkeypatch.setattr(certificate, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(served, "reload", reload)
     watching = asyncio.create_task(served.watch())
     async with asyncio.timeout(60):
         await twice.wait()
     watching.cancel()
-    assert "looking for a new certificate failed" in caplog.text
+    assert "checking for a new certificate failed" in caplog.text
 
 
 def test_a_certificate_whose_names_cannot_be_read_is_not_served(
@@ -230,6 +230,6 @@ def test_a_certificate_whose_names_cannot_be_read_is_not_served(
     monkeypatch.setattr(certificate, "subject_names", unreadable)
     mount.renew()
     for _ in range(2):
-        served.look()
+        served.reload()
     assert (served.context, served.not_after) == (before, ends)
     assert len([record for record in caplog.records if "no such name" in record.getMessage()]) == 1

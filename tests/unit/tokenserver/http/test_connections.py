@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import re
 import resource
+import select
 import socket
 import ssl
 import threading
@@ -18,7 +19,7 @@ from aiohttp import web
 
 from pullpass.tokenserver.http import connections as module
 from pullpass.tokenserver.http.certificate import ServedCertificate
-from pullpass.tokenserver.http.connections import DESCRIPTORS_BESIDE, Connections
+from pullpass.tokenserver.http.connections import RESERVED_DESCRIPTORS, Connections
 from pullpass.tokenserver.http.listener import listen
 from tests.certificates import Mount
 
@@ -29,9 +30,9 @@ UNLIMITED = resource.RLIM_INFINITY
     ("soft", "hard", "asked_for", "most"),
     [
         (20_000, 20_000, None, 1000),
-        (1024, 500_000, 1000 + DESCRIPTORS_BESIDE, 1000),
-        (1024, UNLIMITED, 1000 + DESCRIPTORS_BESIDE, 1000),
-        (256, 512, 512, 512 - DESCRIPTORS_BESIDE),
+        (1024, 500_000, 1000 + RESERVED_DESCRIPTORS, 1000),
+        (1024, UNLIMITED, 1000 + RESERVED_DESCRIPTORS, 1000),
+        (256, 512, 512, 512 - RESERVED_DESCRIPTORS),
         (64, 64, 64, 1),
     ],
 )
@@ -44,7 +45,7 @@ def test_file_descriptors(
     connections = Connections(1000)
     connections.fit_descriptors()
     assert asked == ([] if asked_for is None else [(asked_for, hard)])
-    assert connections.most == most
+    assert connections.limit == most
 
 
 async def test_what_cannot_be_made_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,8 +90,12 @@ def test_a_client_is_not_closed_for_time_in_which_the_loop_stood_still(
             answer = asyncio.create_task(asyncio.to_thread(request, port))
             while not any(connection.sender for connection in connections._open):  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0)
+            (connection,) = connections._open
+            assert connection._network is not None
             begin.set()
-            time.sleep(0.5)  # noqa: ASYNC251  # the loop stands still
+            # The loop stands still until the client's bytes are there and the deadline has passed.
+            select.select([connection._network.get_extra_info("socket")], [], [])
+            time.sleep(2 * module.FIRST_REQUEST_SECONDS)  # noqa: ASYNC251
             assert (await answer).startswith(b"HTTP/1.1 200 ")
             assert connections.closed["silent"] == 0
 

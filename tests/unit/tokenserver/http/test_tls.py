@@ -78,7 +78,7 @@ def test_much_data_in_both_directions(pair: Pair) -> None:
     assert pair.http.received == data
     assert pair.http.transport is not None
     pair.http.transport.writelines([data, b"", memoryview(b"end"), bytearray(b".")])
-    assert pair.network.largest < 2 * tls.PIECE_BYTES
+    assert pair.network.largest < 2 * tls.CHUNK_BYTES
     assert pair.read() == data + b"end."
 
 
