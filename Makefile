@@ -28,7 +28,7 @@ test: $(READY) ## Build what the test clusters are made of (once), then run ever
 	@$(BIN)/python -m tests.cluster build
 	@mkdir -p $(STATE); export XDG_STATE_HOME=$(STATE); status=0; \
 	trap '$(BIN)/python -m tests.cluster down --all >&2' EXIT; \
-	set -m; $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS) & tests=$$!; set +m; \
+	set -m; $(BIN)/python -m pytest --numprocesses 2 $(ARGS) & tests=$$!; set +m; \
 	trap 'kill -INT $$tests 2>/dev/null || true' INT; \
 	trap 'kill -TERM -- -$$tests 2>/dev/null || true' TERM HUP; \
 	while wait $$tests || status=$$?; kill -0 $$tests 2>/dev/null; do status=0; done; \

@@ -4,18 +4,21 @@ Modules stay whole, as their tests share fixtures. All that starts a cluster goe
 clusters want the machine's memory, and some tests end every cluster that there is.
 """
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-_HERE = Path(__file__).parent
-_CLUSTERS = {"chaos", "cluster", "e2e"}
-"""Directories in which every module counts as one with a cluster."""
+CLUSTERS = ("tests/chaos/", "tests/cluster/", "tests/e2e/", "tests/contract/test_crds.py")
+"""Modules of which each counts as one with a cluster."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        module = item.path.relative_to(_HERE)
-        clustered = module.parts[0] in _CLUSTERS or item.get_closest_marker("controlplane") is not None
-        item.add_marker(pytest.mark.xdist_group("clusters" if clustered else module.as_posix()))
+class Scheduling(LoadScopeScheduling):
+    """Gives a process whole modules, and one of them everything with a cluster."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return "clusters" if module.startswith(CLUSTERS) else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
