@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NO_PASSWORD = "NoPassword"
     TOKEN_DISABLED = "TokenDisabled"
     TOKEN_EXPIRED = "TokenExpired"
+    DELETING = "Deleting"
     WAITING_FOR_TOKEN_SERVER = "WaitingForTokenServer"
     SYNCED = "Synced"
     REMOVED = "Removed"
@@ -51,6 +52,7 @@ class Reason(StrEnum):
     WRITE_REFUSED = "WriteRefused"
     WRITE_FAILED = "WriteFailed"
     RECORD_NOT_WRITTEN = "RecordNotWritten"
+    STATUS_NOT_WRITTEN = "StatusNotWritten"
     CONTESTED = "Contested"
 
 

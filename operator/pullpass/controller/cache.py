@@ -43,6 +43,8 @@ class StoredToken:
     """The namespaces that get it: its own, then the further ones it names."""
     requests: Requests = field(default_factory=Requests)
     """What its annotations ask for."""
+    finalizers: tuple[str, ...] = ()
+    """Those that keep it while it is being deleted."""
 
     @classmethod
     def read(cls, body: Body) -> "StoredToken":
@@ -62,6 +64,7 @@ class StoredToken:
             pull_secret_name=names.pull_secret(name, pull_secret.get("name")),
             targets=tuple(dict.fromkeys((namespace, *(pull_secret.get("namespaces") or ())))),
             requests=Requests.read(metadata.get("annotations") or {}),
+            finalizers=tuple(metadata.get("finalizers") or ()) if "deletionTimestamp" in metadata else (),
         )
 
     @property

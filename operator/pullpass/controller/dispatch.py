@@ -28,6 +28,7 @@ from pullpass.controller.tokens.cleanup import Cleanup
 from pullpass.controller.tokens.reconcile import TokenReconciler
 from pullpass.controller.tokens.report import Reporter
 from pullpass.kube.client import Conflict, Kube, KubeError
+from pullpass.kube.events import EventSender
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +43,18 @@ def passes(
     seed: bytes,
     replicas: Replicas,
     wake: Callable[[Key], None],
+    events: EventSender,
     *,
     now: Callable[[], datetime] = utcnow,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[Kind, Pass]:
-    """Makes what works on the keys of each kind. `wake` queues keys that an answer to a write concerns."""
+    """Makes what works on the keys of each kind. `wake` queues keys that an answer to a write concerns; `events` posts
+    what is to be told."""
     gatherer = Gatherer(cache, settings, seed, now)
     records = Records(kube, cache, settings.credentials_namespace, wake)
     reports = Reports()
     places = PlaceReconciler(kube, cache, settings, gatherer, records, reports, wake, now=now, monotonic=monotonic)
-    reporter = Reporter(kube, cache, settings.identity, wake, now)
+    reporter = Reporter(kube, cache, events, wake, now)
     tokens = TokenReconciler(cache, settings, gatherer, records, reports, replicas, places, reporter, wake, now=now)
     known_cas = KnownCAs(kube, settings)
     cleanup = Cleanup(kube, cache, records, tokens.forget)
@@ -67,21 +70,27 @@ def passes(
     return {
         "token": tokens.reconcile,
         "place": places.reconcile,
+        "status": reporter.write,
         "cleanup": cleanup.reconcile,
         "signing-keys": sign,
         "server-keys": serve,
     }
 
 
-async def dispatch(queue: WorkQueue, passes: Mapping[Kind, Pass]) -> NoReturn:
-    """Works on key after key, each as soon as the queue lets it begin."""
+async def dispatch(queue: WorkQueue, passes: Mapping[Kind, Pass], statuses: WorkQueue | None = None) -> NoReturn:
+    """Works on key after key, each as soon as the queue lets it begin.
+
+    Keys of kind `status` that follow go to the queue `statuses`, which is worked on apart: however many writes of
+    statuses hang or fail, they take neither a turn nor a retry of what passwords depend on.
+    """
+    statuses = queue if statuses is None else statuses
     async with asyncio.TaskGroup() as group:
         while True:
             key = await queue.get()
-            group.create_task(_pass(queue, key, passes[key.kind]))
+            group.create_task(_pass(queue, key, passes[key.kind], statuses))
 
 
-async def _pass(queue: WorkQueue, key: Key, work_on: Pass) -> None:
+async def _pass(queue: WorkQueue, key: Key, work_on: Pass, statuses: WorkQueue) -> None:
     """Works on one key. Whatever goes wrong brings the key again, and stops nothing else."""
     start = time.monotonic()
     try:
@@ -96,7 +105,10 @@ async def _pass(queue: WorkQueue, key: Key, work_on: Pass) -> None:
     else:
         queue.set_due(key, found.due)
         for follower in found.follow:
-            queue.add_beside(follower, key)
+            if follower.kind == "status":
+                statuses.add(follower, urgent=queue.is_urgent(key))
+            else:
+                queue.add_beside(follower, key)
         if found.recovered:
             queue.recovered(key.namespace)
         if found.retry is None:

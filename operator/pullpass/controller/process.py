@@ -26,6 +26,7 @@ from pullpass.controller.replicas import Replicas
 from pullpass.controller.resync import resync
 from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Conflict, Gone, Kube, KubeError, Unavailable
+from pullpass.kube.events import EventSender
 from pullpass.kube.lease import lead
 from pullpass.kube.pace import Pace
 
@@ -53,6 +54,8 @@ class OperatorState:
     def __init__(self) -> None:
         self.cache = Cache()
         self.queue: WorkQueue | None = None
+        self.statuses: WorkQueue | None = None
+        """That of statuses to write, apart from all else."""
         self.synced = asyncio.Event()
         """Set once the cache has everything that the API server lists."""
 
@@ -67,7 +70,7 @@ async def run(settings: OperatorSettings) -> None:
     """Runs the operator until SIGTERM or SIGINT. Raises OperatorEndedError or KubeError where it cannot go on."""
     state = OperatorState()
     server, thread = start_http_server(settings.metrics_port)
-    metrics.QUEUE.set_function(lambda: len(state.queue or ()))
+    metrics.QUEUE.set_function(lambda: len(state.queue or ()) + len(state.statuses or ()))
     metrics.TOKENS.set_function(lambda: len(state.cache.tokens))
     try:
         async with Kube.connect(settings.kubeconfig) as kube:
@@ -151,7 +154,9 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
     seed = await _seed(kube, settings)
     log.info("in charge of %d tokens", len(cache.tokens))
     queue = state.queue = WorkQueue(workers=settings.workers)
-    async with Replicas.connect(kube, settings) as replicas:
+    statuses = state.statuses = WorkQueue(workers=settings.workers)
+    events = EventSender(kube, settings.identity, metrics.EVENTS_LOST.inc)
+    async with Replicas.connect(kube, settings) as replicas, asyncio.TaskGroup() as group:
         # Registries and token servers wait for them.
         for key in signing_keys(settings.registries):
             queue.add(key, urgent=True)
@@ -159,7 +164,10 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
             queue.add(SERVER_KEYS, urgent=True)
         for key in list(cache.every_key()):
             queue.add(key)
-        await dispatch(queue, passes(kube, cache, settings, seed, replicas, partial(queue.add, urgent=True)))
+        each = passes(kube, cache, settings, seed, replicas, partial(queue.add, urgent=True), events)
+        group.create_task(events.run())
+        group.create_task(dispatch(statuses, each))
+        await dispatch(queue, each, statuses)
 
 
 async def _seed(kube: Kube, settings: OperatorSettings) -> bytes:

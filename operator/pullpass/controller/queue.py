@@ -48,7 +48,7 @@ CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
 
-Kind = Literal["token", "place", "cleanup", "signing-keys", "server-keys"]
+Kind = Literal["token", "place", "status", "cleanup", "signing-keys", "server-keys"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -56,8 +56,9 @@ class Key(NamedTuple):
     """What is to be looked at.
 
     `token`: a RegistryToken. `place`: a namespace and the UID of the RegistryToken whose pull secret and entries are in
-    it, or were. `cleanup`: the UID of a RegistryToken that is gone. `signing-keys`: the keys of a registry, by the name
-    of its leaf's Secret. `server-keys`: all certificates of our servers.
+    it, or were. `status`: the status of a RegistryToken, to be written. `cleanup`: the UID of a RegistryToken that is
+    gone. `signing-keys`: the keys of a registry, by the name of its leaf's Secret. `server-keys`: all certificates of
+    our servers.
     """
 
     kind: Kind
@@ -201,7 +202,11 @@ class WorkQueue:
 
     def add_beside(self, key: Key, other: Key) -> None:
         """Has the key looked at, as urgently as the other one, which is being worked on."""
-        self.add(key, urgent=other in self._running and self._running[other].urgent)
+        self.add(key, urgent=self.is_urgent(other))
+
+    def is_urgent(self, key: Key) -> bool:
+        """Whether a key is being worked on that is urgent."""
+        return key in self._running and self._running[key].urgent
 
     def set_due(self, key: Key, due: datetime | None) -> None:
         """Has the key looked at when this time has come; replaces the due time it had."""

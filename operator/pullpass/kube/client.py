@@ -25,6 +25,9 @@ from pullpass.kube.resources import Resource
 Object = dict[str, Any]
 Guard = Callable[[], Awaitable[None]]
 
+MAX_CONNECTIONS = 200
+"""Connections to the API server at once. The operator has up to 120 writes under way, where the API server does not
+answer, and must get at its Lease all the same."""
 REQUEST_SECONDS = 30
 """Time limit of one request, watches excepted."""
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -226,7 +229,7 @@ class Kube:
 
         Raises KubeError where neither is found.
         """
-        settings = client.Configuration()
+        settings = client.Configuration(connection_pool_maxsize=MAX_CONNECTIONS)
         try:
             if kubeconfig is None:
                 config.load_incluster_config(client_configuration=settings)
@@ -345,11 +348,12 @@ class Kube:
             for item in page.items:
                 yield item
 
-    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
-        """Creates an object. Raises Conflict where it exists."""
-        return await self.request(
-            "POST", resource.path(namespace), query={"fieldManager": names.FIELD_MANAGER}, body=body
-        )
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Object, *, time_limit: float = REQUEST_SECONDS
+    ) -> Object:
+        """Creates an object. Raises Conflict where it exists. `time_limit` is in seconds, from when it is sent."""
+        query = {"fieldManager": names.FIELD_MANAGER}
+        return await self.request("POST", resource.path(namespace), query=query, body=body, time_limit=time_limit)
 
     async def replace(self, resource: Resource, namespace: str | None, name: str, body: Object) -> Object:
         """Replaces an object. Raises Conflict where the body has a resourceVersion and the object has another."""
@@ -366,11 +370,18 @@ class Kube:
         *,
         subresource: str | None = None,
         force: bool = True,
+        time_limit: float = REQUEST_SECONDS,
     ) -> Object:
-        """Applies a body (server-side apply). Without `force`, raises Conflict for fields of another manager."""
+        """Applies a body (server-side apply). Without `force`, raises Conflict for fields of another manager.
+
+        `time_limit` is in seconds, from when it is sent.
+        """
         path = resource.path(namespace, name) + (f"/{subresource}" if subresource else "")
         query = {"fieldManager": names.FIELD_MANAGER, "force": str(force).lower()}
-        return await self.request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+        content_type = "application/apply-patch+yaml"
+        return await self.request(
+            "PATCH", path, query=query, body=body, content_type=content_type, time_limit=time_limit
+        )
 
     async def json_patch(
         self, resource: Resource, namespace: str | None, name: str, operations: Sequence[Object]

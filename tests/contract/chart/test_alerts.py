@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pullpass.controller.metrics import NOT_OF_SPECS
 from tests.cluster import toolchain
 from tests.cluster.places import ROOT
 from tests.contract.chart.rendering import NAMESPACE, Helm, of_kind
@@ -161,6 +162,11 @@ def test_prometheus_can_read_them(rules: Path) -> None:
 def test_each_is_tried_here_and_in_the_documentation(rules: Path) -> None:
     documented = re.findall(r"^\| `(Pullpass\w+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
     assert list(alerts(rules)) == list(CASES) == documented
+
+
+def test_one_is_about_every_reason_that_is_no_mistake_in_a_spec(rules: Path) -> None:
+    (reasons,) = re.findall('reason=~"(.*?)"', alerts(rules)["PullpassTokensCannotSettle"]["expr"])
+    assert set(reasons.split("|")) == {str(reason) for reason in NOT_OF_SPECS}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -128,6 +128,7 @@ class Case:
                 pull_secret_name="reader-pull",
                 targets=tuple(place.namespace for place in self.places if place.wanted is not None),
                 requests=self.requests,
+                finalizers=("example.com/keep",) if self.deleting else (),
             ),
             spec=RegistryTokenSpec.model_validate(body) if self.readable else None,
             scope_map=self.scope_map,

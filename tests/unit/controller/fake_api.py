@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from pullpass.kube.client import Conflict, Kube, NotFound, Page, Refused
+from pullpass.kube.client import REQUEST_SECONDS, Conflict, Kube, NotFound, Page, Refused
 from pullpass.kube.resources import EVENTS, NAMESPACES, REGISTRY_TOKENS, SECRETS, Resource
 from tests.unit.controller import server_side_apply as ssa
 from tests.unit.controller.jsonpatch import PatchError, apply_patch
@@ -157,7 +157,9 @@ class FakeApi(Kube):
         self._leave()
         return Page(items[:size], version, position)
 
-    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Body, *, time_limit: float = REQUEST_SECONDS
+    ) -> Body:
         place = (resource.plural, namespace or "", body["metadata"]["name"])
         self._writing("create", place)
         if resource is not EVENTS and namespace:
@@ -183,6 +185,7 @@ class FakeApi(Kube):
         *,
         subresource: str | None = None,
         force: bool = True,
+        time_limit: float = REQUEST_SECONDS,
     ) -> Body:
         place = (resource.plural, namespace or "", name)
         self._writing("apply", place)

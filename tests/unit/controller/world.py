@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pullpass.api import names
+from pullpass.controller import metrics
 from pullpass.controller.cache import Cache
 from pullpass.controller.dispatch import passes
 from pullpass.controller.outcome import Outcome
@@ -19,6 +20,7 @@ from pullpass.credentials import hashing
 from pullpass.credentials.password import parse
 from pullpass.credentials.record import Record, Slot
 from pullpass.kube.client import KubeError
+from pullpass.kube.events import EventSender
 from pullpass.kube.resources import (
     EVENTS,
     NAMESPACES,
@@ -219,6 +221,7 @@ class World(Cluster):
 
     def lead(self, cache: Cache) -> None:
         """Passes are made by an operator that knows what this cache has."""
+        self.sender = EventSender(self.api, SETTINGS.identity, metrics.EVENTS_LOST.inc, now=self.clock)
         self.passes = passes(
             self.api,
             cache,
@@ -226,6 +229,7 @@ class World(Cluster):
             self.seed,
             self.servers,
             self.woken.append,
+            self.sender,
             now=self.clock,
             monotonic=self.seconds,
         )
@@ -269,6 +273,7 @@ class World(Cluster):
         except KubeError as error:
             self.errors.append(f"{error!r} {error}")
             outcome = Outcome(retry=str(error))
+        await self.sender.drain()
         if outcome.due is not None:
             self.dues[key] = outcome.due
         if outcome.retry is not None:

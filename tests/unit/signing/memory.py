@@ -39,7 +39,7 @@ class Memory(Kube):
         except KeyError:
             raise NotFound(f"{name} not found", 404) from None
 
-    async def create(self, resource: Resource, namespace: str | None, body: dict[str, Any]) -> dict[str, Any]:
+    async def create(self, resource: Resource, namespace: str | None, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         key = (resource, str(namespace), body["metadata"]["name"])
         self._write("create", key)
         if key in self.objects:

@@ -1,7 +1,8 @@
 """Brings the passwords of one RegistryToken to where they should be, and has its places follow.
 
-Gather facts, decide, act, and again until nothing is left to do; then write the status. The places are worked on by
-passes of their own (see `places`), and whatever becomes of them brings the token's key again.
+Gather facts, decide, act, and again until nothing is left to do; then have the status written. The places are worked
+on by passes of their own (see `places`), and whatever becomes of them brings the token's key again. The status is
+written by a pass of its own as well (see `report`), whose failures are none of the token.
 """
 
 import asyncio
@@ -75,14 +76,14 @@ class TokenReconciler:
     async def reconcile(self, key: Key) -> Outcome:
         """One pass over one token. Raises a KubeError where the API server could not be asked or lost a race."""
         token = self._cache.tokens.get(key)
-        if token is None or token.deleting:
+        if token is None:
             return Outcome()
         for _ in range(MAX_ROUNDS):
             facts = self._gatherer.facts(token)
             states = self._states(facts)
             plan = p.plan(facts, states)
             if plan.action is None:
-                return await self._settle(facts, states, plan)
+                return self._settle(facts, states, plan)
             # ServiceAccounts have their entries before there is a password: pods that are made in between then heal.
             for follower in _follow(facts, states):
                 self._wake(follower)
@@ -92,12 +93,12 @@ class TokenReconciler:
                 raise
             except NotConfirmedError as error:
                 obstacle = Obstacle(Reason.WAITING_FOR_TOKEN_SERVER, str(error))
-                outcome = await self._obstruct(facts, states, plan, obstacle, passes=True)
+                outcome = self._obstruct(facts, states, plan, obstacle, passes=True)
                 return replace(outcome, retry=str(error))
             except KubeError as error:
                 text = f"the credential record cannot be read or written, and is tried again: {error}"
                 obstacle = Obstacle(Reason.RECORD_NOT_WRITTEN, text)
-                outcome = await self._obstruct(facts, states, plan, obstacle, passes=isinstance(error, Unavailable))
+                outcome = self._obstruct(facts, states, plan, obstacle, passes=isinstance(error, Unavailable))
                 retry_after = error.retry_after if isinstance(error, Unavailable) else 0
                 return replace(outcome, retry=str(error), retry_after=retry_after)
             self._obstructed.discard(token.uid)
@@ -121,8 +122,8 @@ class TokenReconciler:
         self._reports.keep(token_uid, ())
         self._reporter.forget(token_uid)
 
-    async def _settle(self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan) -> Outcome:
-        """Writes the status, unless there will be more to tell in a moment."""
+    def _settle(self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan) -> Outcome:
+        """Has the status written, unless there will be more to tell in a moment."""
         uid, follow = facts.token.uid, _follow(facts, states)
         if plan.settling:
             since = self._settling.setdefault(uid, self._now())
@@ -132,9 +133,9 @@ class TokenReconciler:
                 return Outcome(due=min(plan.due or again, again), follow=follow)
         else:
             self._settling.pop(uid, None)
-        return replace(await self._report(facts, states, plan, None), due=plan.due)
+        return replace(self._report(facts, states, plan, None), due=plan.due)
 
-    async def _obstruct(
+    def _obstruct(
         self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan, obstacle: Obstacle, *, passes: bool
     ) -> Outcome:
         """Tells what is in the way of the passwords: from the second time on where it may pass by itself. The places go
@@ -143,19 +144,13 @@ class TokenReconciler:
         self._obstructed.add(facts.token.uid)
         if first and (passes or any(state.settling for state in states)):
             return Outcome(follow=_follow(facts, states))
-        return await self._report(facts, states, plan, obstacle)
+        return self._report(facts, states, plan, obstacle)
 
-    async def _report(
+    def _report(
         self, facts: Facts, states: list[p.PlaceState], plan: p.TokenPlan, obstacle: Obstacle | None
     ) -> Outcome:
-        """Writes the status. Where that fails it is tried again, and the places do not wait for it."""
-        follow = _follow(facts, states)
-        try:
-            await self._reporter.status(facts, plan, states, obstacle)
-        except KubeError as error:
-            retry_after = error.retry_after if isinstance(error, Unavailable) else 0
-            return Outcome(retry=f"the status is not written: {error}", retry_after=retry_after, follow=follow)
-        return Outcome(follow=follow)
+        """Has the status written, by a pass of its own: the passwords must not wait for it."""
+        return Outcome(follow=_follow(facts, states) | self._reporter.status(facts, plan, states, obstacle))
 
     # act
 
@@ -165,7 +160,7 @@ class TokenReconciler:
                 await self._make_password(facts, slot)
             case rotation.WriteRecord(record):
                 await self._records.write(facts, record)
-                await self._reporter.revoked(facts, record)
+                self._reporter.revoked(facts, record)
             case p.Confirm(slot):
                 await self._confirm(facts, slot)
             case p.MarkPublished(slot):
@@ -189,7 +184,7 @@ class TokenReconciler:
         hash_ = await asyncio.to_thread(hashing.hash_password, text, self._settings.bcrypt_cost)
         record = rotation.made(facts.record, slot, replace(made, hash=hash_), facts.token.requests)
         await self._records.write(facts, record)
-        await self._reporter.revoked(facts, record)
+        self._reporter.revoked(facts, record)
         log.info("password made: token %s/%s, id %s", facts.token.namespace, facts.token.name, id_)
 
     async def _confirm(self, facts: Facts, slot: SlotName) -> None:
@@ -227,13 +222,13 @@ class TokenReconciler:
         id_ = facts.record.slots[slot].id
         if before is None:
             note = f"password {id_} published in {slot}"
-            await self._reporter.event(facts.token, "Normal", "PasswordPublished", note)
+            self._reporter.event(facts.token, "Normal", "PasswordPublished", note)
             return
         old = facts.record.slots[before].id
         note = f"password {id_} in {slot} replaces {old} in {before}"
         if before not in record.slots:
             note += ", which is refused from now on"
-        await self._reporter.event(facts.token, "Normal", "PasswordRotated", note)
+        self._reporter.event(facts.token, "Normal", "PasswordRotated", note)
 
 
 def _follow(facts: Facts, states: list[p.PlaceState]) -> frozenset[Key]:

@@ -30,7 +30,13 @@ _HEALS = {
     Reason.RECORD_NOT_WRITTEN,
 }
 """Reasons that may pass without anybody changing this token: kstatus calls that Reconciling, the rest Stalled."""
-_ENDED = {Reason.TOKEN_DISABLED, Reason.TOKEN_EXPIRED, Reason.PASSWORD_EXPIRED, Reason.PASSWORD_REVOKED}
+_ENDED = {
+    Reason.TOKEN_DISABLED,
+    Reason.TOKEN_EXPIRED,
+    Reason.PASSWORD_EXPIRED,
+    Reason.PASSWORD_REVOKED,
+    Reason.DELETING,
+}
 """Somebody wanted it so: neither Reconciling nor Stalled."""
 _SHOWN = 5
 """How many places a message names before it only counts them."""
@@ -113,6 +119,8 @@ def _findings(
     facts: Facts, plan: TokenPlan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
 ) -> list[Finding]:
     scope = _scope_map(facts)
+    if facts.token.deleting:
+        return _deleting(facts, scope)
     passwords = _password(facts, plan, obstacle, now)
     secrets = _pull_secrets(facts, plan, states)
     parts = [scope, passwords, secrets]
@@ -129,6 +137,19 @@ def _findings(
     elif ready.status != "True" and ready.reason not in _ENDED:
         findings.append(Finding(c.STALLED, "True", ready.reason, ready.message))
     return findings
+
+
+def _deleting(facts: Facts, scope: Finding) -> list[Finding]:
+    message = "the token is being deleted: its passwords are refused, and no others are made"
+    if facts.token.finalizers:
+        message += f"; it is gone once its finalizers are: {', '.join(facts.token.finalizers[:_SHOWN])}"
+    left = "the token is being deleted: its pull secrets are left as they are until it is gone"
+    return [
+        Finding(c.READY, "False", Reason.DELETING, message),
+        scope,
+        Finding(c.PASSWORDS_VALID, "False", Reason.DELETING, message),
+        Finding(c.PULL_SECRETS_SYNCED, "Unknown", Reason.DELETING, left),
+    ]
 
 
 def _scope_map(facts: Facts) -> Finding:

@@ -140,10 +140,10 @@ class Line(Kube):
             "list", resource, namespace, "", lambda: self._store.list_page(resource, namespace, **more)
         )
 
-    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+    async def create(self, resource: Resource, namespace: str | None, body: Body, **more: Any) -> Body:
         name = body["metadata"]["name"]
         return await self._call(
-            "create", resource, namespace, name, lambda: self._store.create(resource, namespace, body)
+            "create", resource, namespace, name, lambda: self._store.create(resource, namespace, body, **more)
         )
 
     async def replace(self, resource: Resource, namespace: str | None, name: str, body: Body) -> Body:

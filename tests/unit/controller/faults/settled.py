@@ -74,6 +74,9 @@ def check(scene: "Scene", operator: "Operator") -> None:
     for token in scene.api.of(REGISTRY_TOKENS):
         metadata = token["metadata"]
         going = not _tidied(scene, token, metadata["namespace"])
+        if "deletionTimestamp" in metadata:
+            (ready,) = (c for c in (token.get("status") or {})["conditions"] if c["type"] == "Ready")
+            assert (ready["status"], ready["reason"]) == ("False", "Deleting"), "its passwords are refused"
         if going or _token(scene, operator, token) & {"SecretNotOwned", "WriteRefused", "WriteFailed"}:
             trouble.add(Key("token", metadata["namespace"], metadata["name"]))
             trouble |= {Key("place", namespace, metadata["uid"]) for namespace in wishes.targets(token)}
@@ -81,7 +84,10 @@ def check(scene: "Scene", operator: "Operator") -> None:
     for place, body in scene.promises.foreign.items():
         assert scene.api.objects.get(place) == body, f"foreign {place} was changed"
     queue = operator.queue
-    assert len(queue) == 0, "keys wait for a worker"
+    statuses = operator.state.statuses
+    assert statuses is not None
+    assert len(queue) == len(statuses) == 0, "keys wait for a worker"
+    assert not statuses._failures or scene.broken, f"statuses still to be written: {statuses._failures}"
     # What a policy forbids to take away is tried again and again.
     failing = queue._failures.keys() - trouble if not scene.broken else set()
     assert not failing, f"still to be tried again: {failing}"

@@ -50,7 +50,7 @@ class Line(Kube):
         await turn()
         return await self._api.get(resource, namespace, name)
 
-    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+    async def create(self, resource: Resource, namespace: str | None, body: Body, **_: Any) -> Body:
         await turn()
         return await self._api.create(resource, namespace, body)
 

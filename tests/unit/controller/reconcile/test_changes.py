@@ -42,14 +42,38 @@ async def test_a_token_deleted_while_worked_on_stays_away(world: World) -> None:
     assert world.passwords() == {}
 
 
-async def test_a_token_that_is_unknown_or_being_deleted_costs_nothing(world: World) -> None:
+async def test_a_token_that_is_unknown_costs_nothing(world: World) -> None:
     assert (await world.one(KEY)).due is None
-    world.token(**EVERYWHERE)
-    world.api.edit(
-        REGISTRY_TOKENS, "web", "reader", lambda b: b["metadata"].update(deletionTimestamp="2027-03-01T12:00:00Z")
-    )
-    await world.work()
     assert world.api.writes == []
+
+
+def begin_deletion(world: World) -> None:
+    deletion = {"deletionTimestamp": "2027-03-01T12:00:00Z", "finalizers": ["example.com/keep"]}
+    world.api.edit(REGISTRY_TOKENS, "web", "reader", lambda body: body["metadata"].update(deletion))
+
+
+async def test_a_token_that_is_being_deleted_gets_no_password(world: World) -> None:
+    world.token(**EVERYWHERE)
+    begin_deletion(world)
+    await world.work()
+    assert [place[0] for _, place in world.api.writes] == ["registrytokens", "events"]
+
+
+async def test_a_token_that_is_kept_from_being_deleted_is_not_ready_and_says_by_what(world: World) -> None:
+    """Token servers refuse its passwords from the beginning of the deletion."""
+    world.token(**EVERYWHERE)
+    await world.work()
+    begin_deletion(world)
+    world.api.writes.clear()
+    await world.work()
+    assert world.condition() == world.condition("PasswordsValid") == ("False", "Deleting")
+    (message,) = [one["message"] for one in world.status()["conditions"] if one["type"] == "Ready"]
+    assert "example.com/keep" in message
+    assert [place[0] for _, place in world.api.writes] == ["registrytokens", "events"], "nothing but the status"
+    world.api.writes.clear()
+    world.restart()
+    await world.work()
+    assert world.api.writes == [], "and that once"
 
 
 def remove_namespace(world: World, name: str) -> None:

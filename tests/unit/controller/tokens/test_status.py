@@ -246,6 +246,20 @@ TABLE: dict[str, tuple[Case, Obstacle | None, tuple[str, str], tuple[Any, Any, A
         (OK_MAP, ("False", "TokenDisabled"), OK_SECRETS),
         None,
     ),
+    "being deleted": (
+        Case(deleting=True),
+        None,
+        ("False", "Deleting"),
+        (OK_MAP, ("False", "Deleting"), ("Unknown", "Deleting")),
+        None,
+    ),
+    "being deleted, of a scope map that is gone": (
+        Case(deleting=True, scope_map=NONE),
+        None,
+        ("False", "Deleting"),
+        (("False", "NamespaceNotAllowed"), ("False", "Deleting"), ("Unknown", "Deleting")),
+        None,
+    ),
     "not owned": (
         met(NOT_OWNED),
         None,
@@ -317,11 +331,18 @@ def test_conditions(name: str) -> None:
     assert conditions == expected
 
 
+def test_a_token_that_is_kept_from_being_deleted_says_by_what() -> None:
+    (ready,) = [one for one in status_of(Case(deleting=True))["conditions"] if one["type"] == c.READY]
+    assert "its passwords are refused" in ready["message"]
+    assert ready["message"].endswith("example.com/keep")
+
+
 def test_every_reason_is_reached() -> None:
     reached = set()
     for case, obstacle, *_ in TABLE.values():
         reached |= {reason for _, reason in found(status_of(case, obstacle)).values()}
-    assert reached == {str(reason) for reason in Reason}
+    # That the status cannot be written is told by an event: no status could say it.
+    assert reached == {str(reason) for reason in Reason} - {"StatusNotWritten"}
 
 
 @pytest.mark.parametrize("name", TABLE)
