@@ -239,6 +239,9 @@ class Kube:
                 raise KubeError(
                     f"not running in a cluster, and no kubeconfig found ({error}): set KUBECONFIG or --kubeconfig"
                 ) from error
+        # Whoever sends requests bounds how many there are. With a bound here, those that hang would hold up the others,
+        # the Lease included.
+        settings.connection_pool_maxsize = 0
         async with client.ApiClient(configuration=settings) as api:
             yield cls(api)
 
