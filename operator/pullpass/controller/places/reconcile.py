@@ -98,7 +98,8 @@ class PlaceReconciler:
 
     def plan(self, facts: Facts, place: p.Place) -> p.PlacePlan:
         """What a pass would do now. Only reads."""
-        waits = self._repairs.waits(place.token_uid, place.namespace, facts.token.generation, facts.now)
+        missing = facts.token.pull_secret_name if place.secret is None else ""
+        waits = self._repairs.waits(place.token_uid, place.namespace, facts.token.generation, facts.now, missing)
         return p.plan(facts, place, waits)
 
     async def reconcile(self, key: Key) -> Outcome:
