@@ -46,6 +46,10 @@ class NotOwnedError(Exception):
     """A Secret of the wanted name is not that of this token; the text says whose it is and what to do."""
 
 
+class ImmutableError(Exception):
+    """The Secret cannot be changed any more; the text says what to do."""
+
+
 @dataclass
 class _Attempt:
     """What a pass has met so far."""
@@ -183,7 +187,7 @@ class PlaceReconciler:
                 password_id = action.password_id if isinstance(action, p.WritePullSecret) else ""
                 for item in p.items(place, action):
                     self._repairs.did(item, generation, password_id)
-        except (KubeError, NotOwnedError) as error:
+        except (KubeError, NotOwnedError, ImmutableError) as error:
             seconds = self._monotonic() - begun
             attempt.hanging |= seconds >= HANGING_SECONDS
             if isinstance(action, p.AddEntry | p.RemoveEntry) and isinstance(error, Unavailable):
@@ -203,7 +207,7 @@ class PlaceReconciler:
         if isinstance(error, Unavailable):
             attempt.retry_after = max(attempt.retry_after, error.retry_after)
         writes = isinstance(action, p.WritePullSecret)
-        refused = isinstance(error, Refused | NotFound | NotOwnedError)
+        refused = isinstance(error, Refused | NotFound | NotOwnedError | ImmutableError)
         attempt.secret_failed |= writes
         attempt.secret_refused |= writes and refused
         if not writes:
@@ -223,6 +227,8 @@ class PlaceReconciler:
         attempt.refused |= refused
         if isinstance(error, NotOwnedError):
             attempt.problems.append(Problem(place.namespace, Reason.SECRET_NOT_OWNED, text))
+        elif isinstance(error, ImmutableError):
+            attempt.problems.append(Problem(place.namespace, Reason.WRITE_REFUSED, text))
         else:
             reason = Reason.WRITE_REFUSED if refused else Reason.WRITE_FAILED
             text = f"{what} cannot be written, and is tried again: {text}"
@@ -252,7 +258,8 @@ class PlaceReconciler:
         log.info("pull secret deleted: %s/%s", secret.namespace, secret.name)
 
     async def _write_pull_secret(self, facts: Facts, wanted: Wanted, action: p.WritePullSecret) -> None:
-        """Raises NotOwnedError, and KubeError where the API server refuses it, fails, or the record has changed."""
+        """Raises NotOwnedError, ImmutableError, and KubeError where the API server refuses it, fails, or the record has
+        changed."""
         where = f"{wanted.namespace}/{wanted.name}"
         try:
             live = await self._kube.get(SECRETS, wanted.namespace, wanted.name)
@@ -265,6 +272,8 @@ class PlaceReconciler:
         assert facts.registry is not None
         slot = facts.record.slots[action.slot]
         body = wanted.body(self._gatherer.content(facts.registry, facts.token, slot))
+        if live is not None and live.get("immutable") and live.get("data") != body["data"]:
+            raise ImmutableError(f"Secret {where} is immutable; delete it, and it is made anew")
         if live is None:
             # Only a creation fails where there is one by now: an apply would take over what another token's pass
             # has made meanwhile. Owners are left to the apply, as it takes away only what was applied.

@@ -269,6 +269,19 @@ async def test_what_cannot_be_taken_away_keeps_nothing_else_that_a_token_has_lef
     assert world.entries("staging") == []
 
 
+async def test_an_immutable_secret_is_called_so_and_made_anew_once_it_is_deleted() -> None:
+    world = await new_world()
+    world.api.edit(SECRETS, "staging", "reader-pull", lambda body: body.update(immutable=True))
+    clients = Clients(world, ("staging",))
+    await clients.pass_time(90)
+    assert world.condition() == ("False", "WriteRefused")
+    assert "Secret staging/reader-pull is immutable; delete it" in _message(world, "Ready")
+    world.api.remove(SECRETS, "staging", "reader-pull")
+    await world.work(rounds=1)
+    assert len(set(world.passwords().values())) == 1
+    assert world.condition() == ("True", "Ready")
+
+
 async def test_a_foreign_secret_in_one_place_is_left_alone_and_delays_nobody() -> None:
     world = await new_world()
     world.api.remove(SECRETS, "staging", "reader-pull")
