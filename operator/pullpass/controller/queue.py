@@ -6,10 +6,12 @@ Due times come from stored dates and follow the wall clock, also when it jumps.
 Whoever is slow or broken harms only itself:
 
 - A key that failed comes again after a back-off of its own, of which news leaves the shortest. Such retries are paced
-  over all keys, and run beside the others, never in their place. Where one of a namespace succeeds again, the others of
-  it are retried at once.
-- A pass that hangs gives its turn to another key after some seconds. No namespace, and no kind of key, can have so many
-  passes under way that none is left for the others.
+  over all keys, one of a namespace at a time, and run beside the others, never in their place. Where one of a namespace
+  succeeds again, the others of it are retried at once.
+- A pass that hangs gives its turn to another key after some seconds. Meanwhile no other key of its kind and namespace
+  begins, and once it has failed they all count as failed: a namespace that hangs costs one turn, or two, however many
+  keys it has. So a hundred may begin to hang at the same moment, and a healthy one waits for some seconds.
+- No namespace, and no kind of key, can have so many passes under way that none is left for the others.
 - What somebody waits for goes before what is merely due, and namespaces take turns: neither 20,000 passwords that are
   due at once nor a namespace with thousands of tokens keeps a new token of another namespace waiting.
 """
@@ -36,14 +38,12 @@ SHARE = 4
 """Of so many keys one is taken from those that are not urgent, also while urgent ones wait."""
 SLOW_SECONDS = 2.0
 """A pass under way for longer than this gives its turn to another key."""
-MAX_RUNNING = 64
-"""Passes under way at once, slow ones included."""
-MAX_OF_KIND = 40
-MAX_OF_NAMESPACE = 4
-MAX_TOKENS_OF_NAMESPACE = 12
-MAX_RETRIES = 16
-"""Passes under way at once of one kind, of one kind in one namespace, and of keys that failed before. There are more of
-tokens, as their passes wait for token servers that hang, which is not their namespace's doing."""
+MAX_OF_NAMESPACE = 12
+"""Passes of one kind under way at once in one namespace."""
+MAX_OF_KIND = 128
+"""Passes of one kind under way at once, slow ones included."""
+MAX_RETRIES = 64
+"""So many of them may be of keys that failed before. The rest is left to those that did not."""
 CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
@@ -89,6 +89,12 @@ class _Lane:
         if key in self:
             self._take(key.namespace, key)
 
+    def pop_namespace(self, namespace: str) -> list[Key]:
+        """Returns all keys of a namespace."""
+        keys = list(self._keys.pop(namespace, ()))
+        self._count -= len(keys)
+        return keys
+
     def pop(self, full_namespace: Callable[[tuple[Kind, str]], bool]) -> Key | None:
         """Returns the next key of a namespace that is not full, None where all are."""
         for namespace, keys in self._keys.items():
@@ -126,6 +132,9 @@ class _Lanes:
     def discard(self, key: Key) -> None:
         self._lanes[key.kind].discard(key)
 
+    def pop_namespace(self, kind: Kind, namespace: str) -> list[Key]:
+        return self._lanes[kind].pop_namespace(namespace)
+
     def pop(self, full: Callable[[Kind], bool], full_namespace: Callable[[tuple[Kind, str]], bool]) -> Key | None:
         for kind, lane in list(self._lanes.items()):
             if full(kind):
@@ -147,6 +156,10 @@ class _Pass:
     again: bool | None = None
     """Whether the key was added meanwhile; if so, whether as an urgent one."""
 
+    def slow(self, clock: float) -> bool:
+        """Whether it has given its turn to another key."""
+        return self.begun <= clock - SLOW_SECONDS
+
 
 class WorkQueue:
     """Keys waiting to be worked on. `workers` is how many passes may be under way, slow ones not counted."""
@@ -154,7 +167,7 @@ class WorkQueue:
     def __init__(
         self,
         *,
-        workers: int = 8,
+        workers: int = 32,
         now: Callable[[], datetime] = utcnow,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -244,9 +257,12 @@ class WorkQueue:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = max(BACKOFF.delay(failures + 1, self._jitter()), at_least)
-        if self._running.pop(key).again is not None:
+        under_way = self._running.pop(key)
+        if under_way.again is not None:
             delay = min(delay, max(BACKOFF.first, at_least))
         self._retry_after(key, delay)
+        if _hangs_as_a_whole(key) and under_way.slow(self._monotonic()):
+            self._have_failed(key.kind, key.namespace)
         self._changed.set()
         return delay
 
@@ -256,6 +272,13 @@ class WorkQueue:
             self._stop_waiting(key)
             self._retries.add(key)
             self._changed.set()
+
+    def _have_failed(self, kind: Kind, namespace: str) -> None:
+        """Has those that wait for a turn in a namespace that hangs count as failed."""
+        for lanes in (self._urgent, self._others):
+            for key in lanes.pop_namespace(kind, namespace):
+                self._failures[key] = 0
+                self._retries.add(key)
 
     def _retry_after(self, key: Key, delay: float) -> None:
         """Has a failed key come again after some seconds, or before that if that was settled already."""
@@ -276,28 +299,34 @@ class WorkQueue:
 
     def _take(self) -> Key | None:
         """The next key whose turn it is, which is then being worked on; None while none may begin."""
-        if len(self._running) >= MAX_RUNNING:
-            return None
         clock = self._monotonic()
-        kinds = Counter(key.kind for key in self._running)
-        of_namespace = Counter((key.kind, key.namespace) for key in self._running if key.namespace)
-
-        def full(kind: Kind) -> bool:
-            return kinds[kind] >= MAX_OF_KIND
-
-        if self._next_retry <= clock and self._retries:
-            retried = [(key.kind, key.namespace) for key, under_way in self._running.items() if under_way.retry]
-            in_retry = {(kind, namespace) for kind, namespace in retried if namespace}
-            key = self._retries.pop(full, in_retry.__contains__) if len(retried) < MAX_RETRIES else None
+        passes = self._running.items()
+        of_kind = Counter(key.kind for key in self._running)
+        if self._next_retry <= clock:
+            retries = [key for key, under_way in passes if under_way.retry]
+            of_kind_again = Counter(key.kind for key in retries)
+            again = {(key.kind, key.namespace) for key in retries if key.namespace}
+            key = self._retries.pop(
+                lambda kind: of_kind_again[kind] >= MAX_RETRIES or of_kind[kind] >= MAX_OF_KIND, again.__contains__
+            )
             if key is not None:
                 self._next_retry = max(self._next_retry, clock - 1) + 1 / RETRIES_PER_SECOND
                 self._running[key] = _Pass(clock, urgent=True, retry=True)
                 return key
-        if sum(under_way.begun > clock - SLOW_SECONDS for under_way in self._running.values()) >= self._workers:
+        if sum(not under_way.slow(clock) for under_way in self._running.values()) >= self._workers:
             return None
+        of_namespace = Counter((key.kind, key.namespace) for key in self._running if key.namespace)
+        most = defaultdict[tuple[Kind, str], int](lambda: MAX_OF_NAMESPACE)
+        for key, under_way in passes:
+            if _hangs_as_a_whole(key) and under_way.slow(clock):
+                # One that had failed before tells less about the others, so one more of them may begin.
+                most[key.kind, key.namespace] = min(most[key.kind, key.namespace], 2 if under_way.retry else 1)
         self._turn = (self._turn + 1) % SHARE
         for lanes in (self._others, self._urgent) if self._turn == 0 else (self._urgent, self._others):
-            key = lanes.pop(full, lambda of: of_namespace[of] >= _most_of_namespace(of[0]))
+            key = lanes.pop(
+                lambda kind: of_kind[kind] >= MAX_OF_KIND,
+                lambda of: of_namespace[of] >= most[of],
+            )
             if key is not None:
                 self._running[key] = _Pass(clock, urgent=lanes is self._urgent, retry=False)
                 return key
@@ -327,5 +356,7 @@ class WorkQueue:
         return max(min(waits), 0) if waits else None
 
 
-def _most_of_namespace(kind: Kind) -> int:
-    return MAX_TOKENS_OF_NAMESPACE if kind == "token" else MAX_OF_NAMESPACE
+def _hangs_as_a_whole(key: Key) -> bool:
+    """Whether a pass that hangs tells that others of its kind and namespace would. A token waits for token servers and
+    for its record, which are not in its namespace."""
+    return key.kind != "token" and bool(key.namespace)

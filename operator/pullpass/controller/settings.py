@@ -45,8 +45,9 @@ class OperatorSettings(KeyLocations):
     """ConfigMap with the server CA's certificate (ca.crt), for clients to trust."""
     bcrypt_cost: int = 6
     """Cost of new password hashes, as a power of two."""
-    workers: int = 8
-    """How many keys are worked on at once."""
+    workers: int = 32
+    """How many keys are worked on at once, those left out that are slow; they wait for the API server most of the time,
+    and what they write is paced."""
     writes_per_second: float = 100
     """How many API writes are made at most in a second, in the long run; the Lease is not counted."""
     health_port: int = 8081

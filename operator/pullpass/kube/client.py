@@ -45,7 +45,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Ten times the largest object that the API server accepts. A larger answer is not read."""
 MAX_MESSAGE = 500
 """Characters of an error message of the API server that are repeated in ours."""
-MAX_RETRY_AFTER = 60.0
+MAX_RETRY_AFTER = 30.0
 """Longest wait in seconds that an answer's Retry-After can ask for."""
 
 
@@ -195,6 +195,8 @@ def _error(method: str, path: str, status: int, body: bytes, retry_after: str | 
         said = f"HTTP {status}"
     if "/secrets" in path:
         said = _of_secret(status, said)
+    if status == 429:
+        said = f"too many requests ({said})"
     message = f"{method} {path}: {said}"
     if status == 404:
         return NotFound(message, status)
@@ -242,6 +244,9 @@ class Kube:
                 raise KubeError(
                     f"not running in a cluster, and no kubeconfig found ({error}): set KUBECONFIG or --kubeconfig"
                 ) from error
+        # Whoever sends requests bounds how many there are. With a bound here, those that hang would hold up the others,
+        # the Lease included.
+        settings.connection_pool_maxsize = 0
         async with client.ApiClient(configuration=settings) as api:
             yield cls(api)
 

@@ -211,6 +211,8 @@ class FakeApi(Kube):
             raise Conflict("another manager holds a field", 409)
         if old.get("type") != body.get("type"):
             raise Refused("type: field is immutable", 422)
+        if old.get("immutable") and old.get("data") != body.get("data"):
+            raise Refused("data: field is immutable when `immutable` is set", 422)
         return ssa.merge(old, before, body)
 
     async def json_patch(

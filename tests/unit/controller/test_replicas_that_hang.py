@@ -12,7 +12,7 @@ import pytest
 
 from pullpass.controller.dispatch import dispatch
 from pullpass.controller.outcome import Outcome
-from pullpass.controller.queue import MAX_TOKENS_OF_NAMESPACE, Key, WorkQueue
+from pullpass.controller.queue import MAX_OF_NAMESPACE, Key, WorkQueue
 from pullpass.controller.replicas import (
     ANSWER_SECONDS,
     MIN_ANSWER_SECONDS,
@@ -173,7 +173,7 @@ def test_rotations_that_come_one_after_the_other_share_the_wait_too() -> None:
             working = asyncio.create_task(dispatch(queue, {"token": rotate}))
             await over.wait()
             working.cancel()
-            took, apart = time() - begun, 200 / MAX_TOKENS_OF_NAMESPACE * ANSWER_SECONDS
+            took, apart = time() - begun, 200 / MAX_OF_NAMESPACE * ANSWER_SECONDS
             assert took < apart / 4
             assert hung.questions == 200, "each was asked"
 

@@ -48,6 +48,8 @@ async def test_errors_say_what_to_do(kube: Kube, api: Api, status: int, error: t
     assert type(caught.value) is error
     assert caught.value.status == status
     said = "in words" if isinstance(body, dict) and "message" in body else f"HTTP {status}"
+    if status == 429:
+        said = f"too many requests ({said})"
     assert str(caught.value) == f"GET /api/v1/namespaces/web/serviceaccounts/default: {said}"
 
 

@@ -2,9 +2,14 @@
 
 One at a time for each ServiceAccount, on what the one before has left: a patch holds for one version only, so tokens
 that come together would otherwise be in each other's way.
+
+A pass waits for some seconds only, as pull secrets of the same namespace have to be written after it. A write that
+takes longer goes on by itself, so that it works where each one is slow. Until it has ended the ServiceAccount is left
+alone: whoever comes meanwhile fails at once.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,10 +18,19 @@ from pullpass.controller.cache import Cache
 from pullpass.controller.places import service_account as serviceaccounts
 from pullpass.controller.places.service_account import ServiceAccount
 from pullpass.controller.queue import Key
-from pullpass.kube.client import Conflict, Kube, NotFound, Refused
+from pullpass.kube.client import Conflict, Kube, KubeError, NotFound, Refused, Unavailable
 from pullpass.kube.resources import SERVICE_ACCOUNTS
 
+log = logging.getLogger(__name__)
+
 Operations = list[dict[str, Any]]
+
+ANSWER_SECONDS = 6.0
+"""How long a pass waits for a write, or for its turn."""
+MAX_HANGING = 2
+"""How many writes to ServiceAccounts of one namespace go on after that."""
+SHORT_SECONDS = 0.5
+"""How long a pass waits where so many do. The write ends with that."""
 
 
 class Entries:
@@ -27,6 +41,8 @@ class Entries:
         self._cache = cache
         self._wake = wake
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._hanging: dict[tuple[str, str], asyncio.Task[bool]] = {}
+        """Writes that go on, by namespace and name of the ServiceAccount."""
 
     async def add(self, account: ServiceAccount, secret: str, token_uid: str) -> bool:
         """Puts a pull secret into the list; false where nothing had to be written. Raises a KubeError."""
@@ -43,7 +59,37 @@ class Entries:
         self, account: ServiceAccount, token_uid: str, change: Callable[[ServiceAccount], Operations]
     ) -> bool:
         place = (account.namespace, account.name)
-        lock = self._locks.setdefault(place, asyncio.Lock())
+        unanswered = Unavailable(f"no answer from the API server over ServiceAccount {'/'.join(place)}")
+        if place in self._hanging:
+            raise unanswered
+        room = sum(namespace == account.namespace for namespace, _ in self._hanging) < MAX_HANGING
+        write = asyncio.create_task(self._in_turn(account, token_uid, change))
+        try:
+            await asyncio.wait({write}, timeout=ANSWER_SECONDS if room else SHORT_SECONDS)
+        except asyncio.CancelledError:
+            write.cancel()
+            raise
+        if write.done():
+            return write.result()
+        if room and place not in self._hanging:
+            self._hanging[place] = write
+            write.add_done_callback(lambda _: self._ended(place, token_uid))
+        else:
+            write.cancel()
+        raise unanswered
+
+    def _ended(self, place: tuple[str, str], token_uid: str) -> None:
+        """A write that a pass did not wait for has ended: the token's place is looked at, as its pass knew nothing."""
+        write = self._hanging.pop(place)
+        self._wake(Key("place", place[0], token_uid))
+        if not write.cancelled() and (error := write.exception()) is not None:
+            level = logging.INFO if isinstance(error, KubeError) else logging.ERROR
+            log.log(level, "the late write to ServiceAccount %s/%s failed: %s", *place, error)
+
+    async def _in_turn(
+        self, account: ServiceAccount, token_uid: str, change: Callable[[ServiceAccount], Operations]
+    ) -> bool:
+        lock = self._locks.setdefault((account.namespace, account.name), asyncio.Lock())
         async with lock:
             known = self._cache.service_accounts.get(account.namespace, {}).get(account.name)
             if known is None or known.uid != account.uid:

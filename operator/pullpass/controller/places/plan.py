@@ -194,7 +194,7 @@ def plan_leftovers(place: Place, waits: Mapping[Item, Wait]) -> PlacePlan:
     missed = frozenset(item for action in actions for item in items(place, action) if item in waits)
     going = tuple(action for action in actions if not missed.intersection(items(place, action)))
     repair = min((waits[item].until for item in missed), default=None)
-    return PlacePlan(going[:AT_ONCE], missed, repair=repair)
+    return PlacePlan(going, missed, repair=repair)
 
 
 def _tidy(facts: Facts, place: Place) -> tuple[Action, ...]:
@@ -258,7 +258,7 @@ def _held_back(
     if not ended:
         contested |= {item for item, wait in waits.items() if wait.lasting and _is_wanted(facts, place, item)}
     repair = min((waits[item].until for item in missed | contested), default=None)
-    return PlacePlan(tuple(a for a in actions if a not in held)[:AT_ONCE], missed, contested, repair)
+    return PlacePlan(tuple(a for a in actions if a not in held), missed, contested, repair)
 
 
 def _must_wait(place: Place, action: Action, waits: Mapping[Item, Wait]) -> bool:
@@ -276,11 +276,23 @@ def _is_wanted(facts: Facts, place: Place, item: Item) -> bool:
     )
 
 
-def failed_last(actions: Iterable[Action], failed: Collection[str]) -> deque[Action]:
-    """Returns the actions in the order in which to try them: ServiceAccounts that failed the last time come last."""
-    return deque(
-        sorted(actions, key=lambda one: isinstance(one, AddEntry | RemoveEntry) and one.account.name in failed)
+def turns(
+    place: Place, actions: Iterable[Action], failed: Collection[Item]
+) -> tuple[deque[Action], tuple[Action, ...]]:
+    """Returns what to try in one pass, in that order, and what has no turn in it.
+
+    What failed the last time comes last, and a pull secret always has its turn: it waits for no ServiceAccount.
+    """
+    ordered = sorted(
+        actions,
+        key=lambda one: not isinstance(one, WritePullSecret) and not set(items(place, one)).isdisjoint(failed),
     )
+    now, later = ordered[:AT_ONCE], ordered[AT_ONCE:]
+    for write in [one for one in later if isinstance(one, WritePullSecret)]:
+        later.remove(write)
+        later.insert(0, now.pop())
+        now.append(write)
+    return deque(now), tuple(later)
 
 
 def entries_last(actions: Iterable[Action]) -> deque[Action]:

@@ -33,15 +33,21 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 """Failed passes in a row after which a pull secret counts as one that cannot be written, where nobody refuses it."""
 HANGING_SECONDS = 5.0
-"""A failed pass that took so long counts for all of them."""
+"""A write that failed after so long counts for all of them."""
 MAX_UNANSWERED = 2
-"""Writes to ServiceAccounts in one pass that may take as long as a request can; the others have the next pass."""
+"""Writes to ServiceAccounts without a proper answer, after which a pass is over; the others have the next one."""
+QUICK_SECONDS = 0.5
+"""An error of a webhook or the API server that comes sooner is a proper answer, unless there are too many requests."""
 NO_SPEC = 0
 """In place of the generation of a spec: a token that is gone has none."""
 
 
 class NotOwnedError(Exception):
     """A Secret of the wanted name is not that of this token; the text says whose it is and what to do."""
+
+
+class ImmutableError(Exception):
+    """The Secret cannot be changed any more; the text says what to do."""
 
 
 @dataclass
@@ -56,16 +62,16 @@ class _Attempt:
     """Whether it is no use to try that again before somebody has changed something."""
     refused: bool = False
     """Whether one of the problems does not pass by itself."""
-    failed: set[str] = field(default_factory=set)
-    untried: set[str] = field(default_factory=set)
-    """ServiceAccounts that the next pass tries."""
+    failed: set[Item] = field(default_factory=set)
+    untried: set[Item] = field(default_factory=set)
+    """What had no turn; another pass tries it."""
     unanswered: int = 0
     """Writes to ServiceAccounts that the API server gave no proper answer to."""
     retry: str | None = None
     retry_after: float = 0
     defect: bool = False
-    seconds: float = 0
-    """How long it took to try the pull secret."""
+    hanging: bool = False
+    """Whether a write failed only after HANGING_SECONDS."""
 
 
 class PlaceReconciler:
@@ -92,13 +98,16 @@ class PlaceReconciler:
         self._reports = reports
         self._entries = Entries(kube, cache, wake)
         self._repairs = Repairs(monotonic=monotonic)
+        self._failed_leftovers: dict[Key, frozenset[Item]] = {}
+        """What could not be taken away after tokens that are gone, which comes last the next time."""
         self._wake = wake
         self._now = now
         self._monotonic = monotonic
 
     def plan(self, facts: Facts, place: p.Place) -> p.PlacePlan:
         """What a pass would do now. Only reads."""
-        waits = self._repairs.waits(place.token_uid, place.namespace, facts.token.generation, facts.now)
+        missing = facts.token.pull_secret_name if place.secret is None else ""
+        waits = self._repairs.waits(place.token_uid, place.namespace, facts.token.generation, facts.now, missing)
         return p.plan(facts, place, waits)
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -106,24 +115,23 @@ class PlaceReconciler:
         token_key = self._cache.tokens_by_uid.get(key.name)
         if token_key is None:
             return await self._clean_up(key)
-        attempt, begun = _Attempt(), self._monotonic()
+        attempt = _Attempt()
         facts = self._gatherer.facts(self._cache.tokens[token_key])
         place = p.place(self._cache, facts, key.namespace)
         before = self._reports.get(key.namespace, key.name)
         plan = self.plan(facts, place)
         aim = Aim.of(facts, place)
-        actions = p.failed_last(plan.actions, before.failed if before is not None else frozenset())
+        actions, later = p.turns(place, plan.actions, before.failed if before is not None else frozenset())
         while actions and attempt.unanswered < MAX_UNANSWERED:
             action = actions.popleft()
             await self._attempt(facts, place, action, attempt)
             if isinstance(action, p.WritePullSecret):
                 # What the token waits for is known now, however long ServiceAccounts take.
-                attempt.seconds = self._monotonic() - begun
                 self._reports.put(key.namespace, key.name, _report(aim, before, attempt, plan.contested))
                 self._wake(token_key)
             elif attempt.unanswered:
                 actions = p.entries_last(actions)
-        attempt.untried = {a.account.name for a in actions if isinstance(a, p.AddEntry | p.RemoveEntry)}
+        attempt.untried = {item for action in (*actions, *later) for item in p.items(place, action)}
         if plan.actions:
             # What was written changes what there is to report: a repair that was made again may not last.
             facts = self._gatherer.facts(facts.token)
@@ -143,9 +151,13 @@ class PlaceReconciler:
         plan = p.plan_leftovers(place, waits)
         if plan.actions and token_uid not in self._cache.gone:
             return Outcome(follow=frozenset({Key("cleanup", name=token_uid)}))
-        for action in plan.actions:
-            if attempt.unanswered < MAX_UNANSWERED:
-                await self._attempt(None, place, action, attempt)
+        before = self._failed_leftovers.pop(key, frozenset())
+        actions, later = p.turns(place, plan.actions, before)
+        while actions and attempt.unanswered < MAX_UNANSWERED:
+            await self._attempt(None, place, actions.popleft(), attempt)
+        untried = {item for action in (*actions, *later) for item in p.items(place, action)}
+        if failed := attempt.failed | (before & untried):
+            self._failed_leftovers[key] = frozenset(failed)
         waits = self._repairs.waits(token_uid, key.namespace, NO_SPEC, self._now())
         plan = p.plan_leftovers(p.leftovers(self._cache, key.namespace, token_uid), waits)
         return self._outcome(plan, attempt, frozenset())
@@ -167,6 +179,7 @@ class PlaceReconciler:
 
     async def _attempt(self, facts: Facts | None, place: p.Place, action: p.Action, attempt: _Attempt) -> None:
         """Carries out one action, and notes what goes wrong."""
+        begun = self._monotonic()
         try:
             if await self._act(facts, place, action):
                 attempt.written = True
@@ -174,7 +187,11 @@ class PlaceReconciler:
                 password_id = action.password_id if isinstance(action, p.WritePullSecret) else ""
                 for item in p.items(place, action):
                     self._repairs.did(item, generation, password_id)
-        except (KubeError, NotOwnedError) as error:
+        except (KubeError, NotOwnedError, ImmutableError) as error:
+            seconds = self._monotonic() - begun
+            attempt.hanging |= seconds >= HANGING_SECONDS
+            if isinstance(action, p.AddEntry | p.RemoveEntry) and isinstance(error, Unavailable):
+                attempt.unanswered += seconds >= QUICK_SECONDS or error.status in (0, 429)
             self._note(place, action, attempt, error, str(error))
         except Exception as error:
             # An answer that nobody expects harms this place only. Its text could quote what it stumbled over.
@@ -190,12 +207,11 @@ class PlaceReconciler:
         if isinstance(error, Unavailable):
             attempt.retry_after = max(attempt.retry_after, error.retry_after)
         writes = isinstance(action, p.WritePullSecret)
-        refused = isinstance(error, Refused | NotFound | NotOwnedError)
+        refused = isinstance(error, Refused | NotFound | NotOwnedError | ImmutableError)
         attempt.secret_failed |= writes
         attempt.secret_refused |= writes and refused
-        if isinstance(action, p.AddEntry | p.RemoveEntry):
-            attempt.failed.add(action.account.name)
-            attempt.unanswered += isinstance(error, Unavailable)
+        if not writes:
+            attempt.failed.update(p.items(place, action))
         match action:
             case p.WritePullSecret(wanted):
                 what, about = f"Secret {wanted.namespace}/{wanted.name}", ""
@@ -211,6 +227,8 @@ class PlaceReconciler:
         attempt.refused |= refused
         if isinstance(error, NotOwnedError):
             attempt.problems.append(Problem(place.namespace, Reason.SECRET_NOT_OWNED, text))
+        elif isinstance(error, ImmutableError):
+            attempt.problems.append(Problem(place.namespace, Reason.WRITE_REFUSED, text))
         else:
             reason = Reason.WRITE_REFUSED if refused else Reason.WRITE_FAILED
             text = f"{what} cannot be written, and is tried again: {text}"
@@ -240,7 +258,8 @@ class PlaceReconciler:
         log.info("pull secret deleted: %s/%s", secret.namespace, secret.name)
 
     async def _write_pull_secret(self, facts: Facts, wanted: Wanted, action: p.WritePullSecret) -> None:
-        """Raises NotOwnedError, and KubeError where the API server refuses it, fails, or the record has changed."""
+        """Raises NotOwnedError, ImmutableError, and KubeError where the API server refuses it, fails, or the record has
+        changed."""
         where = f"{wanted.namespace}/{wanted.name}"
         try:
             live = await self._kube.get(SECRETS, wanted.namespace, wanted.name)
@@ -253,6 +272,8 @@ class PlaceReconciler:
         assert facts.registry is not None
         slot = facts.record.slots[action.slot]
         body = wanted.body(self._gatherer.content(facts.registry, facts.token, slot))
+        if live is not None and live.get("immutable") and live.get("data") != body["data"]:
+            raise ImmutableError(f"Secret {where} is immutable; delete it, and it is made anew")
         if live is None:
             # Only a creation fails where there is one by now: an apply would take over what another token's pass
             # has made meanwhile. Owners are left to the apply, as it takes away only what was applied.
@@ -275,9 +296,10 @@ def _report(aim: Aim, before: Report | None, attempt: _Attempt, contested: froze
     attempts = 0
     if attempt.retry is not None:
         earlier = before.attempts if before is not None else 0
-        attempts = min(earlier + 1, MAX_ATTEMPTS) if attempt.seconds < HANGING_SECONDS else MAX_ATTEMPTS
+        attempts = MAX_ATTEMPTS if attempt.hanging else min(earlier + 1, MAX_ATTEMPTS)
     # Of what had no turn is told what was told before, so that the message does not change with each pass.
-    kept = [problem for problem in before.problems if problem.account in attempt.untried] if before is not None else []
+    untried = {item.account for item in attempt.untried if item.account}
+    kept = [problem for problem in before.problems if problem.account in untried] if before is not None else []
     problems = sorted([*attempt.problems, *kept], key=lambda problem: problem.account)
     return Report(
         aim=aim,

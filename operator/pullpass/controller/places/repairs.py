@@ -5,7 +5,8 @@ thing come ever more rarely. Only repairs: what is done for the first time, for 
 never waits, and neither does taking away what we put in place, or the reverse.
 
 The first repair is at once. The next one comes 10 seconds after it at the earliest, the one after that 20 seconds
-later, then 40, up to 10 minutes. Once a repair has stood for 10 minutes beyond its wait, it begins anew. All of this
+later, then 40, up to 10 minutes. A pull secret that is missing waits for 30 seconds at most: without it pods fail, and
+whoever deleted it may have stopped. Once a repair has stood for 10 minutes beyond its wait, it begins anew. All of this
 is kept in memory, and measured by a clock that nobody sets.
 """
 
@@ -21,6 +22,8 @@ from pullpass.kube.backoff import Backoff
 
 LEAST = Backoff(first=10.0, longest=600.0)
 """From one repair to the next at least."""
+LEAST_MISSING = Backoff(first=10.0, longest=30.0)
+"""The same for a pull secret that is missing."""
 QUIET = 600.0
 """Seconds that a repair has to stand beyond its wait for it to be the last of its kind."""
 REMEMBERED = 20_000
@@ -62,9 +65,8 @@ class _History:
     missed: bool = False
     """Found undone, and left so, since it was done."""
 
-    @property
-    def free_at(self) -> float:
-        return self.done + (LEAST.delay(self.repairs, jitter=1) if self.repairs else 0)
+    def free_at(self, least: Backoff = LEAST) -> float:
+        return self.done + (least.delay(self.repairs, jitter=1) if self.repairs else 0)
 
 
 class Repairs:
@@ -75,17 +77,22 @@ class Repairs:
         self._histories: OrderedDict[Item, _History] = OrderedDict()
         self._of: defaultdict[tuple[str, str], set[Item]] = defaultdict(set)
 
-    def waits(self, token_uid: str, namespace: str, generation: int, now: datetime) -> dict[Item, Wait]:
+    def waits(
+        self, token_uid: str, namespace: str, generation: int, now: datetime, missing: str = ""
+    ) -> dict[Item, Wait]:
         """What must wait in a place of a token, as long as its spec is of this generation.
 
-        `now` is the wall clock, for a due time: a whole second, so that one wait has one end whenever it is asked for.
+        `missing` is the name of its pull secret where that is not there. `now` is the wall clock, for a due time: a
+        whole second, so that one wait has one end whenever it is asked for.
         """
         clock = self._monotonic()
         found = {}
         for item in self._of.get((token_uid, namespace), ()):
             history = self._histories[item]
-            if history.generation == generation and history.free_at > clock:
-                until = datetime.fromtimestamp(ceil(now.timestamp() + history.free_at - clock), now.tzinfo)
+            is_missing = item.secret == missing and not item.account and not item.removal
+            free_at = history.free_at(LEAST_MISSING if is_missing else LEAST)
+            if history.generation == generation and free_at > clock:
+                until = datetime.fromtimestamp(ceil(now.timestamp() + free_at - clock), now.tzinfo)
                 lasting = history.repairs > 1 and not history.missed
                 found[item] = Wait(until, history.password_id, lasting)
         return found
@@ -96,7 +103,7 @@ class Repairs:
         before = self._histories.pop(item, None)
         if before is None or (before.generation, before.password_id) != (generation, password_id):
             repairs = 0
-        elif before.free_at + QUIET <= clock:
+        elif before.free_at() + QUIET <= clock:
             repairs = 1
         else:
             repairs = before.repairs + 1

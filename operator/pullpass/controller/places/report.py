@@ -50,8 +50,8 @@ class Report:
     """Whether the pull secret is not as it should be."""
     contested: frozenset[Item] = frozenset()
     """What another controller keeps undoing."""
-    failed: frozenset[str] = frozenset()
-    """ServiceAccounts whose entry could not be written, which come last the next time."""
+    failed: frozenset[Item] = frozenset()
+    """What could not be done apart from the pull secret, which comes last the next time."""
     attempts: int = 1
     """Failed passes in a row."""
     told: bool = True

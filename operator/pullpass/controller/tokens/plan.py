@@ -8,7 +8,7 @@ the new password by then, and the old one goes on for it as long as it may.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pullpass.api.registrytoken import SlotName
@@ -16,6 +16,10 @@ from pullpass.controller.facts import Facts
 from pullpass.controller.places.plan import Place
 from pullpass.controller.places.report import Report
 from pullpass.credentials import rotation
+
+FIRST_WAIT = timedelta(seconds=10)
+"""How long the first password of a token waits for places. It replaces none, so nothing is lost where it is published
+before it is everywhere; as long as it is not published, nothing takes its place when it ends."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def plan(facts: Facts, states: Sequence[PlaceState]) -> TokenPlan:
             if not any(_waits(facts, state, slot) for state in states):
                 return TokenPlan(MarkPublished(slot))
             # The next step may be possible as soon as a password has ended.
-            ends = (known.ends_at for known in facts.record.slots.values() if known.valid_at(facts.now))
+            ends = [known.ends_at for known in facts.record.slots.values() if known.valid_at(facts.now)]
+            if facts.record.published is None:
+                ends.append(_first_until(facts))
             return TokenPlan(due=min((end for end in ends if end is not None), default=None), settling=settling)
         case rotation.Ended(of, due):
             retires: Literal["Retire"] | None = "Retire" if due is not None else None
@@ -118,11 +124,16 @@ def _waits(facts: Facts, state: PlaceState, slot: SlotName) -> bool:
     if state.blocked:
         # The old one is in use there, perhaps, so it must not begin to retire.
         return state.has_older and rotation.waits_for_every_place(record, slot, policy, facts.token.requests, facts.now)
-    if record.published is not None:
-        old = record.slots[record.published]
-        if not old.valid_at(facts.now) or old.id in policy.revoked:
-            return False
-    return state.work
+    if record.published is None:
+        return state.work and facts.now < _first_until(facts)
+    old = record.slots[record.published]
+    return state.work and old.valid_at(facts.now) and old.id not in policy.revoked
+
+
+def _first_until(facts: Facts) -> datetime:
+    """Until when the first password waits for places that were not heard of."""
+    assert facts.confirmation is not None
+    return facts.confirmation.at + FIRST_WAIT
 
 
 def _next_end(facts: Facts) -> datetime | None:

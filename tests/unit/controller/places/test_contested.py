@@ -119,7 +119,8 @@ async def test_a_fight_costs_few_writes_and_is_told_once(world: World, name: str
     assert world.condition("PullSecretsSynced") == ("False", "Contested")
     assert world.condition("Stalled") == ("True", "Contested")
     writes = await fight.last(3600, step=10)
-    assert writes.count(place) <= 10
+    # A Secret that is missing comes back within 30 seconds, however often it was deleted.
+    assert writes.count(place) <= (3600 / 30 if name == "pull secret deleted" else 10)
     assert set(writes) == {place}
     assert world.events().count("Contested") == 1
 
@@ -137,6 +138,15 @@ async def test_it_heals_by_itself_once_the_other_stops(world: World, name: str) 
     assert world.entries() == ["own", "reader-pull"]
     assert len(set(world.passwords().values())) == 1
     assert await fight.last(3600, step=10) == []
+
+
+async def test_a_secret_that_was_deleted_for_an_hour_is_back_soon_after_that(world: World) -> None:
+    fight = Fight(world, delete)
+    await fight.last(3600, step=5)
+    delete(world)
+    fight.undo = PEACE
+    await fight.last(30)
+    assert SECRET in world.api.objects
 
 
 @pytest.mark.parametrize("name", FIGHTS)

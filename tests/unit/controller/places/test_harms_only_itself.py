@@ -225,6 +225,63 @@ async def test_a_service_account_harms_neither_the_others_nor_the_pull_secret(na
     assert all(f"ServiceAccount staging/{account}" in _message(world, "Ready") for account in bad)
 
 
+@pytest.mark.parametrize("count", [60, 130])
+@pytest.mark.parametrize("name", ["refused", "webhook is down"])
+async def test_many_bad_service_accounts_cost_nobody_else_anything(name: str, count: int) -> None:
+    """More of them than one pass tries: for a new token, which then rotates."""
+    world = World()
+    world.namespace("zone", "web")
+    world.api.after_write = lambda: None
+    for number in range(count):
+        world.account("staging", f"a{number:03}")
+    world.account("staging", "good")
+
+    def before_write(verb: str, place: Place) -> None:
+        if place[:2] == ("serviceaccounts", "staging") and place[2].startswith("a"):
+            raise ERRORS[name]()
+
+    world.api.before_write = before_write
+    world.token(**SPEC | {"pullSecret": SPEC["pullSecret"] | {"serviceAccounts": ["*"]}})
+    await world.work(rounds=1)
+    assert len(set(world.passwords().values())) == 1
+    assert len(world.passwords()) == 3, "the pull secret waits for no ServiceAccount"
+    clients = Clients(world, ())
+    await clients.pass_time(300)
+    assert all(len(texts) > 4 for texts in clients.seen.values())
+    assert world.entries("staging", "good") == ["reader-pull"]
+    assert world.condition()[0] == "False"
+    assert "ServiceAccount staging/a" in _message(world, "Ready")
+
+
+async def test_what_cannot_be_taken_away_keeps_nothing_else_that_a_token_has_left() -> None:
+    world = await new_world()
+    uid = world.uid()
+    for number in range(60):
+        world.account("staging", f"a{number:02}", "reader-pull")
+        mark = {"annotations": {names.ENTRIES_ANNOTATION: f"reader-pull={uid}"}}
+        world.api.edit(SERVICE_ACCOUNTS, "staging", f"a{number:02}", lambda body: body["metadata"].update(mark))  # noqa: B023
+    world.api.refusing["delete", ("secrets", "staging", "reader-pull")] = ERRORS["refused"]()
+    for number in range(55):
+        world.api.refusing["patch", ("serviceaccounts", "staging", f"a{number:02}")] = ERRORS["refused"]()
+    world.api.remove(REGISTRY_TOKENS, "web", "reader")
+    await world.work(Key("cleanup", name=uid), rounds=4)
+    assert all(world.entries("staging", f"a{number:02}") == [] for number in range(55, 60))
+    assert world.entries("staging") == []
+
+
+async def test_an_immutable_secret_is_called_so_and_made_anew_once_it_is_deleted() -> None:
+    world = await new_world()
+    world.api.edit(SECRETS, "staging", "reader-pull", lambda body: body.update(immutable=True))
+    clients = Clients(world, ("staging",))
+    await clients.pass_time(90)
+    assert world.condition() == ("False", "WriteRefused")
+    assert "Secret staging/reader-pull is immutable; delete it" in _message(world, "Ready")
+    world.api.remove(SECRETS, "staging", "reader-pull")
+    await world.work(rounds=1)
+    assert len(set(world.passwords().values())) == 1
+    assert world.condition() == ("True", "Ready")
+
+
 async def test_a_foreign_secret_in_one_place_is_left_alone_and_delays_nobody() -> None:
     world = await new_world()
     world.api.remove(SECRETS, "staging", "reader-pull")

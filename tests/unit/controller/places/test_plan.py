@@ -13,8 +13,9 @@ from pullpass.controller.places.plan import (
     RemoveEntry,
     WritePullSecret,
     entries_last,
-    failed_last,
+    items,
     plan_leftovers,
+    turns,
 )
 from pullpass.controller.places.repairs import Item, Wait
 from pullpass.credentials.record import Requests
@@ -258,15 +259,26 @@ def test_what_a_token_has_left_goes_and_what_is_retained_stays() -> None:
     )
 
 
-def test_a_pass_does_no_more_than_its_share() -> None:
-    accounts = [account(name=f"builder-{number}") for number in range(AT_ONCE + 1)]
-    case = row(spec=EVERY, at=place(there=secret(), accounts=accounts))
-    found = case.plan_of(case.places[0])
-    assert len(found.actions) == AT_ONCE
+def test_a_pass_does_no_more_than_its_share_and_the_pull_secret_always_has_its_turn() -> None:
+    entries = [AddEntry(account(name=f"builder-{number}"), "reader-pull") for number in range(AT_ONCE + 1)]
+    now, later = turns(place(), [*entries, WRITE], set())
+    assert list(now) == [*entries[: AT_ONCE - 1], WRITE]
+    assert list(later) == entries[AT_ONCE - 1 :]
+    now, later = turns(place(), [WRITE, *entries], set())
+    assert list(now) == [WRITE, *entries[: AT_ONCE - 1]]
 
 
-def test_accounts_that_failed_are_tried_last() -> None:
+def test_what_failed_is_tried_last() -> None:
     one, two = AddEntry(account(name="a"), "reader-pull"), AddEntry(account(name="b"), "reader-pull")
-    assert list(failed_last([one, two, WRITE], {"a"})) == [two, WRITE, one]
-    assert list(failed_last([one, two, WRITE], set())) == [one, two, WRITE]
+    copy = DeletePullSecret(secret(name="copy"))
+    failed = {item for action in (one, copy, WRITE) for item in items(place(), action)}
+    assert list(turns(place(), [copy, one, two, WRITE], failed)[0]) == [two, WRITE, copy, one]
+    assert list(turns(place(), [one, two, WRITE], set())[0]) == [one, two, WRITE]
     assert list(entries_last([one, WRITE, two])) == [WRITE, one, two]
+
+
+def test_what_failed_leaves_a_pass_to_those_that_had_no_turn() -> None:
+    entries = [AddEntry(account(name=f"builder-{number}"), "reader-pull") for number in range(AT_ONCE + 10)]
+    first, _ = turns(place(), entries, set())
+    second, _ = turns(place(), entries, {item for action in first for item in items(place(), action)})
+    assert list(second)[:10] == entries[AT_ONCE:]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullpass.controller.places import repairs as module
-from pullpass.controller.places.repairs import LEAST, QUIET, Item, Repairs, Wait
+from pullpass.controller.places.repairs import LEAST, LEAST_MISSING, QUIET, Item, Repairs, Wait
 
 START = datetime(2027, 3, 1, 12, tzinfo=UTC)
 ENTRY = Item("uid-1", "web", "reader-pull", "default", "sa-1")
@@ -33,8 +33,8 @@ class Other:
         self.wall += timedelta(seconds=seconds)
         self.seconds += seconds
 
-    def hold(self, item: Item = ENTRY, generation: int = 1) -> Wait | None:
-        return self.repairs.waits(item.token_uid, item.namespace, generation, self.wall).get(item)
+    def hold(self, item: Item = ENTRY, generation: int = 1, missing: str = "") -> Wait | None:
+        return self.repairs.waits(item.token_uid, item.namespace, generation, self.wall, missing).get(item)
 
     def wait(self, item: Item = ENTRY) -> float:
         """How long a repair has to wait now."""
@@ -84,6 +84,18 @@ def test_from_the_second_repair_on_each_waits_twice_as_long_up_to_a_limit(other:
         other.forward(0.1)
         assert other.hold() is None
         other.did()
+
+
+def test_a_secret_that_is_missing_waits_for_half_a_minute_and_entries_as_ever(other: Other) -> None:
+    for item in (SECRET, ENTRY):
+        for _ in range(8):
+            other.did(item)
+    other.forward(LEAST_MISSING.longest - 1)
+    assert other.hold(SECRET, missing="reader-pull") is not None
+    other.forward(1)
+    assert other.hold(SECRET, missing="reader-pull") is None
+    assert other.hold(SECRET, missing="other-pull") is not None
+    assert other.hold(ENTRY, missing="reader-pull") is not None
 
 
 @given(st.floats(0.01, 3))

@@ -8,8 +8,7 @@ from pullpass.controller.queue import (
     BACKOFF,
     MAX_OF_KIND,
     MAX_OF_NAMESPACE,
-    MAX_RUNNING,
-    MAX_TOKENS_OF_NAMESPACE,
+    MAX_RETRIES,
     RETRIES_PER_SECOND,
     SLOW_SECONDS,
     Key,
@@ -62,26 +61,57 @@ async def test_a_namespace_where_everything_hangs_leaves_turns_for_the_others(cl
     for number in range(100):
         queue.add(place("bad", f"uid-{number}"))
     found = await begun(queue)
-    for _ in range(10):
-        clocks.forward(SLOW_SECONDS)
-        found += await begun(queue)
     assert len(found) == MAX_OF_NAMESPACE
     queue.add(place("web"))
     assert await begun(queue) == [place("web")]
+    clocks.forward(SLOW_SECONDS)
+    assert await begun(queue) == [], "the others there would hang as well"
+    queue.failed(found[0])
+    queue.done(found[1])
+    clocks.forward(BACKOFF.longest)
+    assert len(await begun(queue)) == 1, "and so they count as failed, once the first one has"
+
+
+async def test_a_place_that_is_only_slow_does_not_make_the_others_count_as_failed(clocks: Clocks) -> None:
+    queue = WorkQueue(workers=1, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
+    for number in range(3):
+        queue.add(place("slow", f"uid-{number}"))
+    for number in range(3):
+        assert await begun(queue) == [place("slow", f"uid-{number}")]
+        clocks.forward(SLOW_SECONDS)
+        assert await begun(queue) == []
+        queue.done(place("slow", f"uid-{number}"))
+
+
+async def test_a_place_that_hangs_again_keeps_no_other_of_its_namespace_waiting(clocks: Clocks) -> None:
+    """Not everything there hangs: perhaps a policy is about one Secret only."""
+    queue = clocks.queue()
+    queue.add(place("web", "bad"))
+    for _ in range(5):
+        assert await begun(queue) == [place("web", "bad")]
+        clocks.forward(30)
+        queue.failed(place("web", "bad"))
+        clocks.forward(BACKOFF.longest)
+    assert await begun(queue) == [place("web", "bad")]
+    clocks.forward(SLOW_SECONDS)
+    queue.add(place("web", "good"))
+    assert await begun(queue) == [place("web", "good")]
 
 
 async def test_tokens_that_wait_for_a_token_server_take_more_turns_of_their_namespace(clocks: Clocks) -> None:
     """A replica that hangs is not their namespace's doing, and a rotation that waits too long outlives its password."""
-    queue = clocks.queue()
+    queue = WorkQueue(workers=4, now=lambda: clocks.wall, monotonic=lambda: clocks.seconds)
     for number in range(100):
         queue.add(key("team", f"t{number}"))
     found: list[Key] = []
     for _ in range(10):
         found += await begun(queue)
         clocks.forward(SLOW_SECONDS)
-    assert len(found) == MAX_TOKENS_OF_NAMESPACE
+    assert len(found) == MAX_OF_NAMESPACE
     queue.add(key("web", "a"))
     assert await begun(queue) == [key("web", "a")]
+    queue.failed(found[0])
+    assert len(await begun(queue)) == 1, "the next one of them has not failed"
 
 
 async def test_places_that_hang_leave_turns_for_the_tokens_of_their_namespace(clocks: Clocks) -> None:
@@ -112,7 +142,7 @@ async def test_a_place_that_hangs_again_leaves_a_retry_for_the_tokens_of_its_nam
 async def test_passes_of_one_kind_that_hang_leave_turns_for_the_others(clocks: Clocks) -> None:
     """Where the credentials namespace hangs, all tokens do, and their places go on."""
     queue = clocks.queue()
-    for number in range(100):
+    for number in range(200):
         queue.add(key(f"n{number}", "a"))
     found: list[Key] = []
     for _ in range(20):
@@ -124,16 +154,20 @@ async def test_passes_of_one_kind_that_hang_leave_turns_for_the_others(clocks: C
     assert set(await begun(queue)) == {place("n1"), Key("signing-keys", name="leaf")}
 
 
-async def test_there_is_an_end_to_all_of_it(clocks: Clocks) -> None:
+async def test_retries_that_hang_leave_turns_for_what_did_not_fail(clocks: Clocks) -> None:
     queue = clocks.queue()
-    for number in range(100):
-        queue.add(key(f"n{number}", "a"))
-        queue.add(place(f"n{number}"))
+    bad = [place(f"bad-{number}") for number in range(MAX_OF_KIND)]
+    for one in bad:
+        queue.add(one)
+        await ready(queue)
+        queue.failed(one)
     found: list[Key] = []
-    for _ in range(30):
-        found += await begun(queue)
+    for _ in range(20):
         clocks.forward(SLOW_SECONDS)
-    assert len(found) == MAX_RUNNING
+        found += await begun(queue)
+    assert len(found) == MAX_RETRIES
+    queue.add(place("web"))
+    assert await begun(queue) == [place("web")]
 
 
 async def broken(queue: WorkQueue, clocks: Clocks, *keys: Key) -> None:

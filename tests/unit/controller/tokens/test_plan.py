@@ -7,8 +7,8 @@ import pytest
 
 from pullpass.api.conditions import Reason
 from pullpass.controller.places.report import Problem
-from pullpass.controller.tokens.plan import Confirm, MarkPublished, TokenPlan, plan
-from pullpass.credentials.record import Record, Requests
+from pullpass.controller.tokens.plan import FIRST_WAIT, Confirm, MarkPublished, TokenPlan, plan
+from pullpass.credentials.record import Record, Requests, Slot
 from pullpass.credentials.rotation import MakePassword, WriteRecord
 from tests.unit.controller.cases import (
     BARE,
@@ -68,6 +68,7 @@ def settled(**more: Any) -> TokenPlan:
 
 
 WAITS, SETTLING = TokenPlan(due=LAST), TokenPlan(due=LAST, settling=True)
+FIRST_SETTLING = TokenPlan(due=NOW + FIRST_WAIT, settling=True)
 MARK = TokenPlan(MarkPublished("password2"))
 
 CASES: dict[str, Row] = {
@@ -98,9 +99,9 @@ CASES: dict[str, Row] = {
     "pending, another one is confirmed": row(
         TokenPlan(Confirm("password1")), record=PENDING, places=BARE, confirmed="0b7aa2"
     ),
-    "pending, and to be written": row(SETTLING, record=PENDING, places=BARE, confirmed=FRESH.id),
+    "pending, and to be written": row(FIRST_SETTLING, record=PENDING, places=BARE, confirmed=FRESH.id),
     "pending, written in one of two places": row(
-        SETTLING, record=PENDING, places=(place(there=secret()), place("staging")), confirmed=FRESH.id
+        FIRST_SETTLING, record=PENDING, places=(place(there=secret()), place("staging")), confirmed=FRESH.id
     ),
     "pending, written everywhere": row(TokenPlan(MarkPublished("password1")), record=PENDING, confirmed=FRESH.id),
     "pending, and one place cannot have it": row(
@@ -111,14 +112,14 @@ CASES: dict[str, Row] = {
         reports={"staging": FAILED},
     ),
     "pending, and one place is to be tried again": row(
-        TokenPlan(due=LAST, settling=False),
+        TokenPlan(due=NOW + FIRST_WAIT, settling=False),
         record=PENDING,
         places=(place(there=secret()), place("staging")),
         confirmed=FRESH.id,
         reports={"staging": replace(FAILED, blocked=False)},
     ),
     "pending, and one place is tried again before that is told": row(
-        SETTLING,
+        FIRST_SETTLING,
         record=PENDING,
         places=(place(there=secret()), place("staging")),
         confirmed=FRESH.id,
@@ -247,3 +248,15 @@ def test_without_access_nothing_is_made_or_published(name: str) -> None:
         case = replace(CASES[name], record=record, requests=Requests("now", "now"), confirmed=FRESH.id)
         assert plan(case.facts(), case.states()).action is None
         assert case.facts().published is None
+
+
+@pytest.mark.parametrize(
+    ("record", "password", "action"), [(PENDING, FRESH, MarkPublished("password1")), (ROTATING, NEW, None)]
+)
+def test_a_first_password_is_published_although_nothing_is_heard_of_a_place(
+    record: Record, password: Slot, action: MarkPublished | None
+) -> None:
+    """It would end unpublished, and none would take its place. A later one waits for the places of the old one."""
+    case = Case(record=record, places=(place("staging"),), confirmed=password.id)
+    facts = replace(case.facts(), now=NOW + FIRST_WAIT)
+    assert plan(facts, case.states()).action == action
