@@ -25,9 +25,6 @@ from pullpass.kube.resources import Resource
 Object = dict[str, Any]
 Guard = Callable[[], Awaitable[None]]
 
-MAX_CONNECTIONS = 200
-"""Connections to the API server at once. The operator has up to 120 writes under way, where the API server does not
-answer, and must get at its Lease all the same."""
 REQUEST_SECONDS = 30
 """Time limit of one request, watches excepted."""
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -231,7 +228,7 @@ class Kube:
 
         Raises KubeError where neither is found.
         """
-        settings = client.Configuration(connection_pool_maxsize=MAX_CONNECTIONS)
+        settings = client.Configuration()
         try:
             if kubeconfig is None:
                 config.load_incluster_config(client_configuration=settings)

@@ -63,7 +63,15 @@ class SlowWorld(World):
         loop = asyncio.get_running_loop()
         queue = WorkQueue(now=self.clock, monotonic=loop.time)
         every = passes(
-            self.api, self.cache, SETTINGS, self.seed, self.servers, queue.add, now=self.clock, monotonic=loop.time
+            self.api,
+            self.cache,
+            SETTINGS,
+            self.seed,
+            self.servers,
+            queue.add,
+            self.sender,
+            now=self.clock,
+            monotonic=loop.time,
         )
 
         async def watch() -> None:
