@@ -9,7 +9,7 @@ from pullpass.controller.cache import Cache
 from pullpass.controller.facts import Facts
 from pullpass.controller.queue import Key
 from pullpass.credentials.record import Record
-from pullpass.kube.client import Conflict, Kube, NotFound
+from pullpass.kube.client import Conflict, Kube, NotFound, Object, Refused
 from pullpass.kube.resources import SECRETS
 
 
@@ -38,6 +38,7 @@ class Records:
         except (Conflict, NotFound):
             await self._refresh(record.token_uid)
             raise
+        self._assert_labelled(answer, body)
         # Where the token was deleted meanwhile, its cleanup has to hear of the record.
         for key in self._cache.observe_secret("MODIFIED", answer, self._namespace):
             if key != facts.token.key:
@@ -58,12 +59,44 @@ class Records:
             await self._kube.delete(SECRETS, self._namespace, names.record_name(token_uid), uid=stored.uid)
 
     async def _refresh(self, token_uid: str) -> None:
+        """Raises Refused where another Secret has the record's name."""
         try:
             body = await self._kube.get(SECRETS, self._namespace, names.record_name(token_uid))
         except NotFound:
             self._cache.records.pop(token_uid, None)
             return
+        if (body["metadata"].get("labels") or {}).get(names.TOKEN_UID_LABEL) != token_uid:
+            body = await self._label_again(token_uid, body)
         self._cache.observe_secret("MODIFIED", body, self._namespace)
+
+    async def _label_again(self, token_uid: str, body: Object) -> Object:
+        """Labels a record that has lost its labels: neither a watch of ours nor one of a token server brings it."""
+        metadata = body["metadata"]
+        try:
+            record = Record.from_secret(body)
+        except ValueError:
+            record = None
+        if record is None or record.token_uid != token_uid:
+            raise Refused(
+                f"Secret {self._namespace}/{metadata['name']} is in the way: it is no credential record of this token; "
+                "delete it",
+                409,
+            )
+        wanted = record.to_secret(self._namespace)
+        wanted["metadata"] |= {key: metadata[key] for key in ("uid", "resourceVersion")}
+        answer = await self._kube.replace(SECRETS, self._namespace, metadata["name"], wanted)
+        self._assert_labelled(answer, wanted)
+        return answer
+
+    def _assert_labelled(self, answer: Object, written: Object) -> None:
+        there = answer["metadata"].get("labels") or {}
+        lost = [key for key, value in written["metadata"]["labels"].items() if there.get(key) != value]
+        if lost:
+            raise Refused(
+                f"the API server stored Secret {self._namespace}/{written['metadata']['name']} without "
+                f"{', '.join(lost)}: exempt namespace {self._namespace} from the policy or webhook that changes labels",
+                422,
+            )
 
     def _assert_unchanged(self, facts: Facts) -> None:
         token, stored = facts.token, self._cache.records.get(facts.token.uid)

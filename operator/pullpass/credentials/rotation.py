@@ -100,7 +100,7 @@ def _of_current(
 ) -> Step:
     policy, current = spec.passwords, record.slots[name]
     opened = asked.beyond(current.requests)
-    expires_at = None if policy.lifetime is None else current.created_at + policy.lifetime
+    expires_at = end_by_lifetime(policy, current.created_at)
     dated = WriteRecord(record.with_slot(name, replace(current, expires_at=expires_at)))
     if policy.on_expiry == "Revoke" and current.expires_at != expires_at:
         return dated
@@ -156,18 +156,21 @@ def published(record: Record, slot: SlotName, passwords: Passwords, now: datetim
 def waits_for_every_place(record: Record, slot: SlotName, passwords: Passwords, asked: Requests, now: datetime) -> bool:
     """Whether `slot` counts as published only once its password stands in every pull secret.
 
-    So it is as long as the current one may be of use in a place that was not written. After a leak it has to go.
+    So it is as long as the current one may be of use in a place that was not written: until its own end, also where the
+    spec has a shorter lifetime by now. After a leak it has to go.
     """
     if record.published is None:
         return False
     current = record.slots[record.published]
+    end = end_by_lifetime(passwords, current.created_at)
     leaked = any(requests.beyond(current.requests).regenerate for requests in (asked, record.slots[slot].requests))
-    return current.valid_at(now) and current.id not in passwords.revoked and not leaked
+    ended = not current.valid_at(now) or (end is not None and end <= now)
+    return not ended and current.id not in passwords.revoked and not leaked
 
 
-def expiry_of_new(passwords: Passwords, now: datetime) -> datetime | None:
-    """When a password made now ends by its lifetime."""
-    return None if passwords.lifetime is None else now + passwords.lifetime
+def end_by_lifetime(passwords: Passwords, created_at: datetime) -> datetime | None:
+    """When a password that was made then ends by the lifetime in the spec; None without one."""
+    return None if passwords.lifetime is None else created_at + passwords.lifetime
 
 
 def _idle(record: Record) -> SlotName:

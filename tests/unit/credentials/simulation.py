@@ -175,7 +175,7 @@ class Operator:
             seed="seed",
             hash="",
             created_at=self.now,
-            expires_at=rotation.expiry_of_new(self.passwords, self.now),
+            expires_at=rotation.end_by_lifetime(self.passwords, self.now),
         )
 
     def live_until(self, end: datetime) -> None:

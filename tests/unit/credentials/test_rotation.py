@@ -14,7 +14,7 @@ from pullpass.credentials.rotation import (
     Settled,
     Step,
     WriteRecord,
-    expiry_of_new,
+    end_by_lifetime,
     next_step,
     published,
     state_of,
@@ -159,7 +159,7 @@ def test_the_first_publication_retires_nothing() -> None:
 
 @pytest.mark.parametrize(("policy", "end"), [(ROTATE, NOW + 3 * H), (REVOKE, NOW + 3 * H), (FOREVER, None)])
 def test_the_end_of_a_new_password(policy: RegistryTokenSpec, end: datetime | None) -> None:
-    assert expiry_of_new(policy.passwords, NOW) == end
+    assert end_by_lifetime(policy.passwords, NOW) == end
 
 
 @pytest.mark.parametrize(

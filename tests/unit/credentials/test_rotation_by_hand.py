@@ -322,6 +322,8 @@ NEXT = slot(M, 179 * M, regenerate="first")
         pytest.param(record(FRESH, PENDING), dead(FRESH), NOTHING, False, id="revoked"),
         pytest.param(record(slot(3 * H, 0 * S), PENDING), ROTATE, NOTHING, False, id="ended"),
         pytest.param(record(two=PENDING), ROTATE, NOTHING, False, id="the first"),
+        pytest.param(record(slot(2 * M, 3 * H), PENDING), spec(lifetime="2m"), NOTHING, False, id="a shorter lifetime"),
+        pytest.param(record(slot(1 * M, 3 * H), PENDING), spec(lifetime="2m"), NOTHING, True, id="not yet over"),
     ],
 )
 def test_whether_one_place_that_cannot_be_written_holds_the_old_password(

@@ -101,10 +101,13 @@ def plan(facts: Facts, states: Sequence[PlaceState]) -> TokenPlan:
             if not any(_waits(facts, state, slot) for state in states):
                 return TokenPlan(MarkPublished(slot))
             # The next step may be possible as soon as a password has ended.
-            ends = [known.ends_at for known in facts.record.slots.values() if known.valid_at(facts.now)]
+            slots = [known for known in facts.record.slots.values() if known.valid_at(facts.now)]
+            ends = [known.ends_at for known in slots]
+            ends += [rotation.end_by_lifetime(facts.spec.passwords, known.created_at) for known in slots]
             if facts.record.published is None:
                 ends.append(_first_until(facts))
-            return TokenPlan(due=min((end for end in ends if end is not None), default=None), settling=settling)
+            coming = (end for end in ends if end is not None and end > facts.now)
+            return TokenPlan(due=min(coming, default=None), settling=settling)
         case rotation.Ended(of, due):
             retires: Literal["Retire"] | None = "Retire" if due is not None else None
             return TokenPlan(due=due or _next_end(facts), transition=retires, ended=of)

@@ -7,6 +7,7 @@ written by a pass of its own as well (see `report`), whose failures are none of 
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 SETTLING = timedelta(seconds=5)
 """How long the status waits for news of places that are worked on."""
+MAX_LOST_RACES = 3
+"""From so many conflicts in a row on it is no race with another writer that is told, but something in the way."""
 MAX_ROUNDS = 10
 """Decisions in one go; a rotation takes three or four."""
 
@@ -72,6 +75,8 @@ class TokenReconciler:
         """Since when a token's status waits for its places, by UID."""
         self._obstructed: set[str] = set()
         """UIDs of tokens whose passwords could not have their next step the last time."""
+        self._lost_races: Counter[str] = Counter()
+        """Conflicts in a row that writes of a record met, by UID of the token."""
 
     async def reconcile(self, key: Key) -> Outcome:
         """One pass over one token. Raises a KubeError where the API server could not be asked or lost a race."""
@@ -89,8 +94,17 @@ class TokenReconciler:
                 self._wake(follower)
             try:
                 await self._act(facts, plan.action)
-            except Conflict:
-                raise
+            except Conflict as error:
+                self._lost_races[token.uid] += 1
+                if self._lost_races[token.uid] < MAX_LOST_RACES:
+                    raise
+                text = (
+                    f"the credential record is changed by another each time before it can be written: {error}; look "
+                    f"for webhooks and controllers that concern Secrets in namespace "
+                    f"{self._settings.credentials_namespace}"
+                )
+                obstacle = Obstacle(Reason.RECORD_NOT_WRITTEN, text)
+                return replace(self._obstruct(facts, states, plan, obstacle, passes=False), retry=str(error))
             except NotConfirmedError as error:
                 obstacle = Obstacle(Reason.WAITING_FOR_TOKEN_SERVER, str(error))
                 outcome = self._obstruct(facts, states, plan, obstacle, passes=True)
@@ -102,6 +116,7 @@ class TokenReconciler:
                 retry_after = error.retry_after if isinstance(error, Unavailable) else 0
                 return replace(outcome, retry=str(error), retry_after=retry_after)
             self._obstructed.discard(token.uid)
+            self._lost_races.pop(token.uid, None)
         return Outcome(retry="the token does not settle")
 
     def _states(self, facts: Facts) -> list[p.PlaceState]:
@@ -118,6 +133,7 @@ class TokenReconciler:
         """Forgets all about a token that is gone."""
         self._settling.pop(token_uid, None)
         self._obstructed.discard(token_uid)
+        self._lost_races.pop(token_uid, None)
         self._gatherer.forget(token_uid)
         self._reports.keep(token_uid, ())
         self._reporter.forget(token_uid)
@@ -178,7 +194,7 @@ class TokenReconciler:
             seed=self._gatherer.seed_id,
             hash="",
             created_at=now,
-            expires_at=rotation.expiry_of_new(facts.spec.passwords, now),
+            expires_at=rotation.end_by_lifetime(facts.spec.passwords, now),
         )
         text = self._gatherer.password(facts.token, made).text
         hash_ = await asyncio.to_thread(hashing.hash_password, text, self._settings.bcrypt_cost)
