@@ -113,6 +113,14 @@ async def test_where_posts_of_some_namespaces_hang_the_others_go_on(posts: Posts
     running.cancel()
 
 
+async def test_namespaces_take_turns(posts: Posts, sending: Sending) -> None:
+    for _ in range(10):
+        sending.send(namespace="busy")
+    sending.send(namespace="quiet")
+    await sending.sender.drain()
+    assert [body["metadata"]["namespace"] for body in posts.posted] == ["busy", "quiet", *["busy"] * 9]
+
+
 async def test_posts_under_way_are_bounded(posts: Posts, sending: Sending) -> None:
     running = asyncio.create_task(sending.sender.run())
     posts.hanging = {f"bad-{number}" for number in range(3 * MAX_POSTS)}
