@@ -9,7 +9,7 @@ from pullpass.controller.cache import Cache
 from pullpass.controller.facts import Facts
 from pullpass.controller.queue import Key
 from pullpass.credentials.record import Record
-from pullpass.kube.client import Conflict, Kube, NotFound, Object, Refused
+from pullpass.kube.client import Conflict, Kube, NotFound, Object, Refused, not_stored
 from pullpass.kube.resources import SECRETS
 
 
@@ -38,7 +38,7 @@ class Records:
         except (Conflict, NotFound):
             await self._refresh(record.token_uid)
             raise
-        self._assert_labelled(answer, body)
+        self._assert_stored(body, answer)
         # Where the token was deleted meanwhile, its cleanup has to hear of the record.
         for key in self._cache.observe_secret("MODIFIED", answer, self._namespace):
             if key != facts.token.key:
@@ -85,16 +85,15 @@ class Records:
         wanted = record.to_secret(self._namespace)
         wanted["metadata"] |= {key: metadata[key] for key in ("uid", "resourceVersion")}
         answer = await self._kube.replace(SECRETS, self._namespace, metadata["name"], wanted)
-        self._assert_labelled(answer, wanted)
+        self._assert_stored(wanted, answer)
         return answer
 
-    def _assert_labelled(self, answer: Object, written: Object) -> None:
-        there = answer["metadata"].get("labels") or {}
-        lost = [key for key, value in written["metadata"]["labels"].items() if there.get(key) != value]
+    def _assert_stored(self, written: Object, answer: Object) -> None:
+        lost = not_stored(written, answer)
         if lost:
             raise Refused(
                 f"the API server stored Secret {self._namespace}/{written['metadata']['name']} without "
-                f"{', '.join(lost)}: exempt namespace {self._namespace} from the policy or webhook that changes labels",
+                f"{', '.join(lost)}; look for the policy or webhook that takes them away in that namespace",
                 422,
             )
 

@@ -163,6 +163,17 @@ def _page(path: str, body: bytes) -> Page:
     return Page(items, version, position, len(body))
 
 
+def not_stored(written: Object, answer: Object) -> list[str]:
+    """Names the labels and annotations of a written object that the API server has not stored as they were written: an
+    admission policy or webhook has taken them away."""
+    return [
+        key
+        for kind in ("labels", "annotations")
+        for key, value in (written["metadata"].get(kind) or {}).items()
+        if (answer["metadata"].get(kind) or {}).get(key) != value
+    ]
+
+
 def _keep_alive(response: aiohttp.ClientResponse) -> None:
     """Turns KEEPALIVE on, as far as this system has it; a response that is over has no connection any more."""
     transport = response.connection.transport if response.connection is not None else None

@@ -74,6 +74,11 @@ class Wanted:
     retain: bool
 
     @property
+    def username(self) -> str:
+        """What stands in it beside the password."""
+        return names.username(self.token_namespace, self.token_name)
+
+    @property
     def owners(self) -> tuple[str, ...]:
         """An owner reference works within one namespace only."""
         own = self.namespace == self.token_namespace and not self.retain
@@ -87,6 +92,7 @@ class Wanted:
         """Whether the Secret is as it should be. Owners that others have added are theirs, and apply leaves them."""
         return (
             secret.token_uid == self.token_uid
+            and bool(secret.token)
             and secret.digest == content_digest
             and secret.retained == self.retain
             and (self.token_uid in secret.owners) == bool(self.owners)
@@ -131,6 +137,15 @@ def content(hosts: Sequence[str], username: str, password: Password) -> str:
     entry = {"auth": auth, "password": password.text, "username": username}
     text = json.dumps({"auths": dict.fromkeys(hosts, entry)}, sort_keys=True)
     return base64.b64encode(text.encode()).decode()
+
+
+def usernames(body: Mapping[str, Any]) -> set[str]:
+    """The user names in a Secret with a docker config; none where it cannot be read."""
+    try:
+        text = base64.b64decode(body["data"][names.PULL_SECRET_KEY])
+        return {str(entry["username"]) for entry in json.loads(text)["auths"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()
 
 
 def digest(content_text: str) -> str:

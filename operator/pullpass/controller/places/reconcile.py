@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pullpass.api import names
 from pullpass.api.conditions import Reason
 from pullpass.api.times import utcnow
 from pullpass.controller.cache import Cache
@@ -19,13 +20,13 @@ from pullpass.controller.facts import Facts, Gatherer
 from pullpass.controller.outcome import Outcome
 from pullpass.controller.places import plan as p
 from pullpass.controller.places.entries import Entries
-from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted
+from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted, usernames
 from pullpass.controller.places.repairs import Item, Repairs
 from pullpass.controller.places.report import Aim, Problem, Report, Reports
 from pullpass.controller.queue import Key
 from pullpass.controller.records import Records
 from pullpass.controller.settings import OperatorSettings
-from pullpass.kube.client import Kube, KubeError, NotFound, Refused, Unavailable
+from pullpass.kube.client import Kube, KubeError, NotFound, Refused, Unavailable, not_stored
 from pullpass.kube.resources import SECRETS
 
 log = logging.getLogger(__name__)
@@ -212,17 +213,20 @@ class PlaceReconciler:
         attempt.secret_refused |= writes and refused
         if not writes:
             attempt.failed.update(p.items(place, action))
+        verb = "written"
         match action:
             case p.WritePullSecret(wanted):
                 what, about = f"Secret {wanted.namespace}/{wanted.name}", ""
+            case p.DeletePullSecret(secret) if place.wanted is not None and secret.name == place.wanted.name:
+                what, about, verb = f"Secret {secret.namespace}/{secret.name}", "", "deleted"
             case p.AddEntry(account, secret):
                 what, about = (
                     f"the entry of {secret} in ServiceAccount {account.namespace}/{account.name}",
                     account.name,
                 )
             case _:
-                # Of what is taken away nothing is told: everybody can write a label or an annotation that names this
-                # token.
+                # Of what else is taken away nothing is told: everybody can write a label or an annotation that names
+                # this token.
                 return
         attempt.refused |= refused
         if isinstance(error, NotOwnedError):
@@ -231,7 +235,7 @@ class PlaceReconciler:
             attempt.problems.append(Problem(place.namespace, Reason.WRITE_REFUSED, text))
         else:
             reason = Reason.WRITE_REFUSED if refused else Reason.WRITE_FAILED
-            text = f"{what} cannot be written, and is tried again: {text}"
+            text = f"{what} cannot be {verb}, and is tried again: {text}"
             attempt.problems.append(Problem(place.namespace, reason, text, about))
 
     async def _act(self, facts: Facts | None, place: p.Place, action: p.Action) -> bool:
@@ -282,6 +286,13 @@ class PlaceReconciler:
         # The same object is changed in place: to a node, a Secret made anew is a stranger.
         body["metadata"] |= {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
         answer = await self._kube.apply(SECRETS, wanted.namespace, wanted.name, body)
+        lost = not_stored(body, answer)
+        if lost:
+            raise Refused(
+                f"the API server stored it without {', '.join(lost)}; look for the policy or webhook in namespace "
+                f"{wanted.namespace} that takes them away",
+                422,
+            )
         # The watch brings no news of an answer, so whom else it concerns is woken here.
         for key in self._cache.observe_secret("MODIFIED", answer, self._settings.credentials_namespace):
             if key.name != facts.token.uid:
@@ -316,6 +327,9 @@ def _must_be_of(wanted: Wanted, live: dict[str, Any]) -> None:
     secret = StoredPullSecret.read(live)
     if secret is not None and wanted.owns(secret):
         return
+    nobodys = secret is None or not secret.token
+    if nobodys and live.get("type") == names.PULL_SECRET_TYPE and usernames(live) == {wanted.username}:
+        return  # what names the token was taken away, by a policy or by hand
     whose = (
         f"belongs to RegistryToken {secret.token}"
         if secret is not None and secret.token

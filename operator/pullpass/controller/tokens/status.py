@@ -121,7 +121,7 @@ def _findings(
     scope = _scope_map(facts)
     if facts.token.deleting:
         return _deleting(facts, scope)
-    passwords = _password(facts, plan, obstacle, now)
+    passwords = _password(facts, plan, states, obstacle, now)
     secrets = _pull_secrets(facts, plan, states)
     parts = [scope, passwords, secrets]
     bad = next((part for part in parts if part.status != "True"), None)
@@ -201,7 +201,9 @@ def _those(registries: Sequence[str]) -> str:
     return f"the registries {', '.join(shown)}{more}"
 
 
-def _password(facts: Facts, plan: TokenPlan, obstacle: Obstacle | None, now: datetime) -> Finding:
+def _password(
+    facts: Facts, plan: TokenPlan, states: Sequence[PlaceState], obstacle: Obstacle | None, now: datetime
+) -> Finding:
     def finding(status: c.Status, reason: Reason, message: str) -> Finding:
         return Finding(c.PASSWORDS_VALID, status, reason, message)
 
@@ -238,7 +240,15 @@ def _password(facts: Facts, plan: TokenPlan, obstacle: Obstacle | None, now: dat
                 f"by the annotation {names.ROTATE_ANNOTATION}"
             )
         return finding("False", Reason.PASSWORD_REVOKED, message)
-    return finding("Unknown", Reason.NO_PASSWORD, "no password is made until the scope map may be used")
+    if not facts.active:
+        return finding("Unknown", Reason.NO_PASSWORD, "no password is made until the scope map may be used")
+    pending = facts.record.pending
+    if pending is None:
+        return finding("Unknown", Reason.NO_PASSWORD, "a password is being made")
+    late = [s.place.namespace for s in states if s.place.usable and not s.place.has(facts, pending)]
+    waits = f", and waits for namespace {_list(late)}" if late else ""
+    message = f"password {facts.record.slots[pending].id} is being published{waits}"
+    return finding("Unknown", Reason.NOT_WRITTEN, message)
 
 
 def _pull_secrets(facts: Facts, plan: TokenPlan, states: Sequence[PlaceState]) -> Finding:
@@ -247,11 +257,19 @@ def _pull_secrets(facts: Facts, plan: TokenPlan, states: Sequence[PlaceState]) -
 
     if facts.spec is None:
         return finding("Unknown", Reason.SPEC_INVALID, "the spec cannot be read")
+    wanted = [state for state in states if state.place.wanted is not None]
     if plan.ended is not None and facts.spec.pull_secret.when_revoked == "Remove":
+        left = [state for state in wanted if state.has_older]
+        problems = [problem for s in left if s.report is not None and s.report.told for problem in s.report.problems]
+        if problems:
+            return finding("False", problems[0].reason, _texts(problems))
+        if left:
+            where = _list([state.place.namespace for state in left])
+            message = f"access has ended, and the pull secret is being removed from namespace {where}"
+            return finding("Unknown", Reason.NOT_WRITTEN, message)
         return finding(
             "True", Reason.REMOVED, "access has ended and the pull secrets are removed (whenRevoked: Remove)"
         )
-    wanted = [state for state in states if state.place.wanted is not None]
     live = facts.active and plan.ended is None
     reports = [state.report for state in wanted if live and state.place.usable and state.report is not None]
     told = [report for report in reports if report.told]
@@ -259,18 +277,26 @@ def _pull_secrets(facts: Facts, plan: TokenPlan, states: Sequence[PlaceState]) -
     problems += [_contested(item) for report in told for item in sorted(report.contested)]
     problems += [problem for state in wanted for problem in _missing(facts, state.place)]
     if problems:
-        texts = [problem.message for problem in problems[:_SHOWN]]
-        if len(problems) > _SHOWN:
-            texts.append(f"and {len(problems) - _SHOWN} more")
-        return finding("False", problems[0].reason, "; ".join(texts))
+        return finding("False", problems[0].reason, _texts(problems))
     if facts.record.published is None:
         return finding("Unknown", Reason.NOT_WRITTEN, "the pull secret is written once there is a password")
     late = [state.place.namespace for state in wanted if live and state.settling and state.place.usable]
     if late:
-        where = ", ".join(late[:_SHOWN]) + (f" and {len(late) - _SHOWN} more" if len(late) > _SHOWN else "")
-        return finding("Unknown", Reason.NOT_WRITTEN, f"the pull secret is being written in namespace {where}")
+        return finding("Unknown", Reason.NOT_WRITTEN, f"the pull secret is being written in namespace {_list(late)}")
     where = "this namespace" if len(wanted) == 1 else f"{len(wanted)} namespaces"
     return finding("True", Reason.SYNCED, f"Secret {facts.token.pull_secret_name} is in place in {where}")
+
+
+def _texts(problems: Sequence[Problem]) -> str:
+    texts = [problem.message for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        texts.append(f"and {len(problems) - _SHOWN} more")
+    return "; ".join(texts)
+
+
+def _list(namespaces: Sequence[str]) -> str:
+    more = f" and {len(namespaces) - _SHOWN} more" if len(namespaces) > _SHOWN else ""
+    return ", ".join(namespaces[:_SHOWN]) + more
 
 
 def _contested(item: Item) -> Problem:

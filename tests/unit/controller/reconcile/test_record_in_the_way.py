@@ -1,35 +1,15 @@
 """What is in the way of a credential record, however long: the token says so, and goes on by itself afterwards."""
 
-import copy
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from pullpass.api import names
 from pullpass.kube.client import Conflict
 from pullpass.kube.resources import SECRETS
-from tests.unit.controller.fake_api import FakeApi, Place
+from tests.unit.controller.fake_api import Place
+from tests.unit.controller.stripping_api import StrippingApi
 from tests.unit.controller.world import World
-
-
-class StrippingApi(FakeApi):
-    """Stores Secrets of the credentials namespace without their labels, as an admission policy may have it."""
-
-    stripping = True
-
-    async def create(self, *args: Any, **more: Any) -> dict[str, Any]:
-        return self._stripped(await super().create(*args, **more))
-
-    async def replace(self, *args: Any, **more: Any) -> dict[str, Any]:
-        return self._stripped(await super().replace(*args, **more))
-
-    def _stripped(self, answer: dict[str, Any]) -> dict[str, Any]:
-        metadata = answer["metadata"]
-        if not self.stripping or metadata["namespace"] != "credentials":
-            return answer
-        self.edit(SECRETS, "credentials", metadata["name"], lambda body: body["metadata"].update(labels={}))
-        return copy.deepcopy(self.objects["secrets", "credentials", metadata["name"]])
 
 
 async def go_on(world: World) -> None:
@@ -91,14 +71,14 @@ async def test_another_secret_of_that_name(content: dict[str, str]) -> None:
 
 async def test_labels_that_are_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """No watch brings such a record, so a token server would refuse what is in it."""
-    monkeypatch.setattr("tests.unit.controller.world.FakeApi", StrippingApi)
+    api = StrippingApi("credentials", "labels")
+    monkeypatch.setattr("tests.unit.controller.world.FakeApi", lambda: api)
     world = World()
-    assert isinstance(world.api, StrippingApi)
     uid = world.token()
     await go_on(world)
     assert f"without {names.MANAGED_BY_LABEL}" in said(world)
     assert world.passwords() == {}
-    world.api.stripping = False
+    api.kinds = ()
     await go_on(world)
     assert world.condition() == ("True", "Ready")
     labels = world.api.objects["secrets", "credentials", names.record_name(uid)]["metadata"]["labels"]
