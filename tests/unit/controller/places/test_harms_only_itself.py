@@ -373,3 +373,24 @@ def test_every_error_is_one_of_the_client_or_a_defect() -> None:
         Gone,
         NotFound,
     }
+
+
+async def test_a_shorter_lifetime_holds_although_a_place_cannot_be_written() -> None:
+    world = World()
+    world.namespace("zone", "web")
+    pull_secret = {"namespaces": ["staging", "zone"]}
+    world.token(passwords={"lifetime": "720h", "overlap": "10s"}, pullSecret=pull_secret)
+    await world.work()
+    old = world.passwords()["staging", "reader-pull"]
+    world.api.after_write = lambda: None  # what stands in `staging` is to be refused in the end
+    break_places(world, ERRORS["refused"], ("secrets",), ("staging",))
+    asked = {names.ROTATE_ANNOTATION: "one"}
+    world.api.edit(REGISTRY_TOKENS, "web", "reader", lambda body: body["metadata"].update(annotations=asked))
+    await world.work(rounds=5)
+    assert world.lets_in(world.uid(), old)
+    world.token(passwords={"lifetime": "10m", "overlap": "10s"}, pullSecret=pull_secret)
+    for _ in range(45):
+        await world.work(rounds=2)
+        world.now += timedelta(seconds=15)
+    assert not world.lets_in(world.uid(), old)
+    assert world.lets_in(world.uid(), world.passwords()["zone", "reader-pull"])
