@@ -3,12 +3,12 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from tests.chaos.customers import Customers
-from tests.chaos.places import GUESTS, KINDS, RESOURCES, TEAM, Place
+from tests.chaos.places import GUESTS, KINDS, RESOURCES, TEAM, Breakages, Place
 from tests.chaos.programs import CREDENTIALS
 from tests.chaos.promises import kept
 from tests.chaos.stage import Stage
@@ -74,3 +74,13 @@ async def test_records_that_cannot_be_written_refuse_nobody(stage: Stage, kind: 
             before = customers.logins
             await until(lambda: customers.logins > before + 300, "customers are served")
         await new_passwords(customers, stage.tokens.places, 1)
+
+
+@pytest.mark.parametrize("resource", ["events", "registrytokens"])
+async def test_news_that_hangs_refuses_nobody(stage: Stage, resource: str) -> None:
+    """Events and statuses tell of passwords, and whoever waits for them lets passwords come to their end."""
+    async with kept(stage) as customers:
+        await stage.storm()
+        news = replace(stage.place_faults(), breakages=Breakages())  # no place is broken by that
+        async with news.broken(TEAM, "hanging", random.Random(1), resources=[resource]):
+            await new_passwords(customers, stage.tokens.places, 6)
