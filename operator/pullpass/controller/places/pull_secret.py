@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,13 +139,16 @@ def content(hosts: Sequence[str], username: str, password: Password) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def usernames(body: Mapping[str, Any]) -> set[str]:
-    """The user names in a Secret with a docker config; none where it cannot be read."""
+def holds(body: Mapping[str, Any], username: str, texts: Collection[str]) -> bool:
+    """Whether a Secret is a docker config with that user name and one of those passwords, and nothing else."""
+    if body.get("type") != names.PULL_SECRET_TYPE:
+        return False
     try:
-        text = base64.b64decode(body["data"][names.PULL_SECRET_KEY])
-        return {str(entry["username"]) for entry in json.loads(text)["auths"].values()}
+        entries = json.loads(base64.b64decode(body["data"][names.PULL_SECRET_KEY]))["auths"].values()
+        found = {(entry["username"], entry["password"]) for entry in entries}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()
+        return False
+    return len(found) == 1 and found <= {(username, text) for text in texts}
 
 
 def digest(content_text: str) -> str:

@@ -20,7 +20,7 @@ from pullpass.controller.facts import Facts, Gatherer
 from pullpass.controller.outcome import Outcome
 from pullpass.controller.places import plan as p
 from pullpass.controller.places.entries import Entries
-from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted, usernames
+from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted, holds
 from pullpass.controller.places.repairs import Item, Repairs
 from pullpass.controller.places.report import Aim, Problem, Report, Reports
 from pullpass.controller.queue import Key
@@ -99,6 +99,8 @@ class PlaceReconciler:
         self._reports = reports
         self._entries = Entries(kube, cache, wake)
         self._repairs = Repairs(monotonic=monotonic)
+        self._stripped: dict[tuple[str, str], str] = {}
+        """UID of the Secret that lost what names its token as it was written, by UID of the token and namespace."""
         self._failed_leftovers: dict[Key, frozenset[Item]] = {}
         """What could not be taken away after tokens that are gone, which comes last the next time."""
         self._wake = wake
@@ -147,6 +149,7 @@ class PlaceReconciler:
     async def _clean_up(self, key: Key) -> Outcome:
         """Takes away what a token that is gone has left here, once the API server itself has said that it is gone."""
         token_uid, attempt = key.name, _Attempt()
+        self._stripped.pop((token_uid, key.namespace), None)
         place = p.leftovers(self._cache, key.namespace, token_uid)
         waits = self._repairs.waits(token_uid, key.namespace, NO_SPEC, self._now())
         plan = p.plan_leftovers(place, waits)
@@ -270,7 +273,7 @@ class PlaceReconciler:
         except NotFound:
             live = None
         if live is not None:
-            _must_be_of(wanted, live)
+            self._must_be_ours(facts, wanted, live)
         # After the look at what is there: whoever publishes another password from now on changes one of the two.
         await self._records.confirm_unchanged(facts)
         assert facts.registry is not None
@@ -287,7 +290,9 @@ class PlaceReconciler:
         body["metadata"] |= {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
         answer = await self._kube.apply(SECRETS, wanted.namespace, wanted.name, body)
         lost = not_stored(body, answer)
+        self._stripped.pop((facts.token.uid, wanted.namespace), None)
         if lost:
+            self._stripped[facts.token.uid, wanted.namespace] = answer["metadata"]["uid"]
             raise Refused(
                 f"the API server stored it without {', '.join(lost)}; look for the policy or webhook in namespace "
                 f"{wanted.namespace} that takes them away",
@@ -299,6 +304,33 @@ class PlaceReconciler:
                 self._wake(key)
         token = facts.token
         log.info("pull secret written: %s, token %s/%s, password id %s", where, token.namespace, token.name, slot.id)
+
+    def _must_be_ours(self, facts: Facts, wanted: Wanted, live: dict[str, Any]) -> None:
+        """Raises NotOwnedError for a Secret that is not that of the token.
+
+        One that has lost its labels or annotations, by a policy or by hand, and names no other token, is known by the
+        password in it, or as the very object that this process wrote.
+        """
+        secret = StoredPullSecret.read(live)
+        if secret is not None and wanted.owns(secret):
+            return
+        named = (live["metadata"].get("annotations") or {}).get(names.TOKEN_ANNOTATION)
+        nobodys = named in (None, "", f"{wanted.token_namespace}/{wanted.token_name}")
+        if nobodys and (secret is None or secret.token_uid == wanted.token_uid):
+            known = [slot for slot in facts.record.slots.values() if slot.seed == self._gatherer.seed_id]
+            texts = [self._gatherer.password(facts.token, slot).text for slot in known]
+            written = self._stripped.get((wanted.token_uid, wanted.namespace))
+            if live["metadata"]["uid"] == written or holds(live, wanted.username, texts):
+                return
+        whose = (
+            f"belongs to RegistryToken {secret.token}"
+            if secret is not None and secret.token
+            else "was not made by pullpass"
+        )
+        raise NotOwnedError(
+            f"Secret {wanted.namespace}/{wanted.name} {whose} and is left as it is; "
+            "delete it, or make a RegistryToken with another spec.pullSecret.name"
+        )
 
 
 def _report(aim: Aim, before: Report | None, attempt: _Attempt, contested: frozenset[Item]) -> Report | None:
@@ -320,24 +352,6 @@ def _report(aim: Aim, before: Report | None, attempt: _Attempt, contested: froze
         failed=frozenset(attempt.failed | (before.failed & attempt.untried if before is not None else set())),
         attempts=attempts,
         told=not problems or attempt.refused or attempts == MAX_ATTEMPTS,
-    )
-
-
-def _must_be_of(wanted: Wanted, live: dict[str, Any]) -> None:
-    secret = StoredPullSecret.read(live)
-    if secret is not None and wanted.owns(secret):
-        return
-    nobodys = secret is None or not secret.token
-    if nobodys and live.get("type") == names.PULL_SECRET_TYPE and usernames(live) == {wanted.username}:
-        return  # what names the token was taken away, by a policy or by hand
-    whose = (
-        f"belongs to RegistryToken {secret.token}"
-        if secret is not None and secret.token
-        else "was not made by pullpass"
-    )
-    raise NotOwnedError(
-        f"Secret {wanted.namespace}/{wanted.name} {whose} and is left as it is; "
-        "delete it, or make a RegistryToken with another spec.pullSecret.name"
     )
 
 

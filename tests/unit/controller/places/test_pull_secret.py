@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from pullpass.controller.places.pull_secret import StoredPullSecret, Wanted, content, digest, hosts_digest
+from pullpass.controller.places.pull_secret import (
+    StoredPullSecret,
+    Wanted,
+    content,
+    digest,
+    holds,
+    hosts_digest,
+)
 from pullpass.credentials.password import derive
 
 PASSWORD = derive(b"s" * 32, "uid-1", "nonce", "4f9c1e")
@@ -54,6 +61,43 @@ def test_the_hosts_can_be_told_apart_without_the_password() -> None:
 )
 def test_what_has_no_hosts_is_no_trouble(text: str) -> None:
     assert stored(OWN, text).hosts == ""
+
+
+OTHER = derive(b"s" * 32, "uid-1", "nonce", "0b7aa2")
+
+
+def encoded(value: Any) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+ENTRY = {"username": "web.reader", "password": PASSWORD.text}
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (CONTENT, True),
+        (content(("elsewhere.example",), "web.reader", PASSWORD), True),
+        (content(("registry.example",), "web.reader", OTHER), False),
+        (content(("registry.example",), "web.other", PASSWORD), False),
+        (encoded({"auths": {"one": ENTRY, "two": ENTRY | {"password": "of somebody else"}}}), False),
+        (encoded({"auths": {"one": ENTRY | {"password": ["a list"]}}}), False),
+        (encoded({"auths": {}}), False),
+        (encoded({"auths": ["one"]}), False),
+        (encoded({"auths": {"one": 1}}), False),
+        (encoded([]), False),
+        ("%", False),
+    ],
+)
+def test_a_secret_without_labels_is_known_by_the_password_in_it(text: str, known: bool) -> None:
+    assert holds(OWN.body(text), "web.reader", [PASSWORD.text]) is known
+    assert not holds(OWN.body(text), "web.reader", [])
+    assert not holds(OWN.body(text) | {"type": "Opaque"}, "web.reader", [PASSWORD.text])
+
+
+def test_one_that_does_not_name_its_token_is_not_as_it_should_be() -> None:
+    assert OWN.matches(stored(OWN), digest(CONTENT))
+    assert not OWN.matches(replace(stored(OWN), token=""), digest(CONTENT))
 
 
 def test_the_body_is_a_docker_config_secret() -> None:
