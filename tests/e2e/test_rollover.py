@@ -177,7 +177,7 @@ def test_a_ca_is_replaced_step_by_step_and_nobody_is_refused(
         _, new = bundle(release)
         early = keys(release, "switch-ca", check=False)
         assert early.returncode == 1
-        assert "have every one load it then, and only then switch" in early.stderr
+        assert "have every registry load it, and then switch" in early.stderr
         reload(release, publish)
         puller.go_on()
         tenant.pod("prepared", published)
