@@ -76,13 +76,14 @@ class Records:
             record = Record.from_secret(body)
         except ValueError:
             record = None
-        if record is None or record.token_uid != token_uid:
+        wanted = record.to_secret(self._namespace) if record is not None else {}
+        # The type of a Secret cannot be changed: one of another type was never a record.
+        if record is None or record.token_uid != token_uid or body.get("type") != wanted["type"]:
             raise Refused(
                 f"Secret {self._namespace}/{metadata['name']} is in the way: it is no credential record of this token; "
                 "delete it",
                 409,
             )
-        wanted = record.to_secret(self._namespace)
         wanted["metadata"] |= {key: metadata[key] for key in ("uid", "resourceVersion")}
         answer = await self._kube.replace(SECRETS, self._namespace, metadata["name"], wanted)
         self._assert_stored(wanted, answer)

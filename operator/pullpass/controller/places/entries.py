@@ -82,9 +82,12 @@ class Entries:
         """A write that a pass did not wait for has ended: the token's place is looked at, as its pass knew nothing."""
         write = self._hanging.pop(place)
         self._wake(Key("place", place[0], token_uid))
-        if not write.cancelled() and (error := write.exception()) is not None:
-            level = logging.INFO if isinstance(error, KubeError) else logging.ERROR
-            log.log(level, "the late write to ServiceAccount %s/%s failed: %s", *place, error)
+        error = None if write.cancelled() else write.exception()
+        if isinstance(error, KubeError):
+            log.info("the late write to ServiceAccount %s/%s failed: %s", *place, error)
+        elif error is not None:
+            # Not as an argument: its text could quote what it stumbled over.
+            log.error("unexpected error in the late write to ServiceAccount %s/%s", *place, exc_info=error)
 
     async def _in_turn(
         self, account: ServiceAccount, token_uid: str, change: Callable[[ServiceAccount], Operations]

@@ -283,3 +283,23 @@ def test_a_late_write_that_fails_is_logged(world: SlowWorld, caplog: pytest.LogC
     caplog.set_level("INFO")
     in_fake_time(test())
     assert "the late write to ServiceAccount staging/bad failed" in caplog.text
+
+
+def test_a_late_write_that_fails_unexpectedly_is_logged_without_the_text_of_the_error(
+    world: SlowWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> Body:
+        await asyncio.sleep(30)
+        raise ValueError("a password")
+
+    async def test() -> None:
+        async with entries(world, "bad") as (writes, _):
+            monkeypatch.setattr(world.api, "json_patch", fail)
+            await add(writes, world, "bad")
+            await asyncio.sleep(60)
+
+    in_fake_time(test())
+    (record,) = caplog.records
+    assert record.exc_info
+    assert "staging/bad" in record.getMessage()
+    assert "a password" not in record.getMessage()

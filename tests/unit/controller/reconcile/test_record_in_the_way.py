@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pullpass.api import names
+from pullpass.credentials.record import Record
 from pullpass.kube.client import Conflict
 from pullpass.kube.resources import SECRETS
 from tests.unit.controller.fake_api import Place
@@ -67,6 +68,16 @@ async def test_another_secret_of_that_name(content: dict[str, str]) -> None:
     world.api.remove(SECRETS, "credentials", name)
     await go_on(world)
     assert world.condition() == ("True", "Ready")
+
+
+async def test_a_record_in_a_secret_of_another_type() -> None:
+    world = World()
+    uid = world.token()
+    body = Record(uid, "web", "reader").to_secret("credentials")
+    body["metadata"].pop("labels")
+    world.api.put(SECRETS, body | {"type": "Opaque"})
+    await go_on(world)
+    assert "delete it" in said(world)
 
 
 async def test_labels_that_are_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
