@@ -88,7 +88,7 @@ class TokenPlan:
 def plan(facts: Facts, states: Sequence[PlaceState]) -> TokenPlan:
     """The plan for the token as it is."""
     if facts.token.deleting or facts.spec is None:
-        return TokenPlan()
+        return TokenPlan(due=_next_end(facts))
     settling = any(state.settling for state in states)
     match facts.step:
         case None:
@@ -141,6 +141,7 @@ def _first_until(facts: Facts) -> datetime:
 
 def _next_end(facts: Facts) -> datetime | None:
     """When the status has to tell of another end although nothing is to be done."""
-    assert facts.spec is not None
-    ends = [facts.spec.expires_at, *(slot.ends_at for slot in facts.record.slots.values())]
+    ends = [slot.ends_at for slot in facts.record.slots.values()]
+    if facts.spec is not None:
+        ends.append(facts.spec.expires_at)
     return min((end for end in ends if end is not None and end > facts.now), default=None)

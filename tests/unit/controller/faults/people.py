@@ -227,11 +227,16 @@ class People:
             self._api.edit(SECRETS, namespace, name, lambda b: b["data"].update({names.PULL_SECRET_KEY: "e30="}))
         elif act == "annotate":
             self._api.edit(SECRETS, namespace, name, lambda b: b["metadata"]["annotations"].update(note="mine"))
+        elif act == "strip":
+            # What says whose it is has gone; the token's password in it still tells.
+            self._api.edit(SECRETS, namespace, name, _without_marks)
+            uid = self._api.objects[place]["metadata"]["uid"]
+            self._scene.promises.ours.discard(uid)
+            self._scene.promises.stripped.add(uid)
         elif act == "take":
-            # Without our labels it is theirs from now on.
-            self._api.edit(
-                SECRETS, namespace, name, lambda b: b["metadata"].update(labels={}, annotations={}, ownerReferences=[])
-            )
+            # Without our labels, and with a content of their own, it is theirs from now on.
+            self._api.edit(SECRETS, namespace, name, lambda b: b["data"].update({names.PULL_SECRET_KEY: "e30="}))
+            self._api.edit(SECRETS, namespace, name, _without_marks)
             body = self._api.objects[place]
             self._scene.promises.ours.discard(body["metadata"]["uid"])
             self._scene.promises.foreign[place] = body
@@ -248,6 +253,10 @@ class People:
         """The seed is lost; the next process makes another."""
         if SEED in self._api.objects:
             self._api.remove(SECRETS, SEED[1], SEED[2])
+
+
+def _without_marks(body: Body) -> None:
+    body["metadata"].update(labels={}, annotations={}, ownerReferences=[])
 
 
 def _rename_ours(body: Body) -> None:
@@ -303,7 +312,7 @@ meddling = st.one_of(
         "edit_account", _tenants, st.sampled_from(("default", "builder")), st.sampled_from(("make", "delete", *_EDITS))
     ),
     _act("take_place", _tenants, st.sampled_from(("reader-pull", "writer-pull", "shared-pull")), st.booleans()),
-    _act("tamper", st.integers(0, 5), st.sampled_from(("delete", "empty", "annotate", "take"))),
+    _act("tamper", st.integers(0, 5), st.sampled_from(("delete", "empty", "annotate", "strip", "take"))),
     _act("delete_record", _tokens),
     _act("delete_seed"),
 )

@@ -44,6 +44,8 @@ class Promises:
         self.broken: list[AssertionError] = []
         self.ours: set[str] = set()
         """UIDs of the Secrets that operators made."""
+        self.stripped: set[str] = set()
+        """UIDs of those that lost their labels and annotations since."""
         self.foreign: dict[Place, Body] = {}
         """Secrets of others under names of pull secrets."""
         self.tampered: set[Place] = set()
@@ -127,7 +129,7 @@ class Promises:
 
     def _pull_secret(self, place: Place, old: Body | None, new: Body | None) -> None:
         if old is not None:
-            assert old["metadata"]["uid"] in self.ours, f"{place} is foreign and was written"
+            assert old["metadata"]["uid"] in self.ours | self.stripped, f"{place} is foreign and was written"
         if new is None:
             assert old is not None
             self.ours.discard(old["metadata"]["uid"])

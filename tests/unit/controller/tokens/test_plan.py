@@ -73,8 +73,10 @@ MARK = TokenPlan(MarkPublished("password2"))
 
 CASES: dict[str, Row] = {
     "settled": row(settled()),
-    "deleting": row(TokenPlan(), deleting=True, places=BARE),
-    "spec unreadable": row(TokenPlan(), readable=False, places=BARE),
+    # its status tells when a password has ended, also while a finalizer keeps it
+    "deleting": row(TokenPlan(due=LAST), deleting=True, places=BARE),
+    "deleting, all has ended": row(TokenPlan(), deleting=True, record=DEAD, places=BARE),
+    "spec unreadable": row(TokenPlan(due=LAST), readable=False, places=BARE),
     # no access: nothing is made
     "disabled": row(TokenPlan(due=LAST), {"enabled": False}),
     "disabled with nothing made": row(TokenPlan(), {"enabled": False}, record=EMPTY, places=BARE),
