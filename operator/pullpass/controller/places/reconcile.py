@@ -7,9 +7,10 @@ a cache that lags must not put an old one in the place of a new one.
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from pullpass.api import names
@@ -129,12 +130,16 @@ class PlaceReconciler:
             action = actions.popleft()
             await self._attempt(facts, place, action, attempt)
             if isinstance(action, p.WritePullSecret):
-                # What the token waits for is known now, however long ServiceAccounts take.
-                self._reports.put(key.namespace, key.name, _report(aim, before, attempt, plan.contested))
+                # What the token waits for is known now, however long ServiceAccounts take. People are told at the end.
+                attempt.untried = _items(place, actions, later)
+                report = _report(aim, before, attempt, plan.contested)
+                if report is not None and (before is None or not before.told):
+                    report = replace(report, told=False)
+                self._reports.put(key.namespace, key.name, report)
                 self._wake(token_key)
             elif attempt.unanswered:
                 actions = p.entries_last(actions)
-        attempt.untried = {item for action in (*actions, *later) for item in p.items(place, action)}
+        attempt.untried = _items(place, actions, later)
         if plan.actions:
             # What was written changes what there is to report: a repair that was made again may not last.
             facts = self._gatherer.facts(facts.token)
@@ -159,8 +164,7 @@ class PlaceReconciler:
         actions, later = p.turns(place, plan.actions, before)
         while actions and attempt.unanswered < MAX_UNANSWERED:
             await self._attempt(None, place, actions.popleft(), attempt)
-        untried = {item for action in (*actions, *later) for item in p.items(place, action)}
-        if failed := attempt.failed | (before & untried):
+        if failed := attempt.failed | (before & _items(place, actions, later)):
             self._failed_leftovers[key] = frozenset(failed)
         waits = self._repairs.waits(token_uid, key.namespace, NO_SPEC, self._now())
         plan = p.plan_leftovers(p.leftovers(self._cache, key.namespace, token_uid), waits)
@@ -331,6 +335,10 @@ class PlaceReconciler:
             f"Secret {wanted.namespace}/{wanted.name} {whose} and is left as it is; "
             "delete it, or make a RegistryToken with another spec.pullSecret.name"
         )
+
+
+def _items(place: p.Place, *actions: Iterable[p.Action]) -> set[Item]:
+    return {item for action in chain(*actions) for item in p.items(place, action)}
 
 
 def _report(aim: Aim, before: Report | None, attempt: _Attempt, contested: frozenset[Item]) -> Report | None:

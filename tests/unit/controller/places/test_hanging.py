@@ -303,3 +303,31 @@ def test_a_late_write_that_fails_unexpectedly_is_logged_without_the_text_of_the_
     assert record.exc_info
     assert "staging/bad" in record.getMessage()
     assert "a password" not in record.getMessage()
+
+
+def test_a_place_that_stays_broken_costs_no_write_of_the_status(world: SlowWorld) -> None:
+    """In the middle of a pass, what it has not tried yet is as it was; and a new process knows nothing before its first
+    pass is over."""
+
+    async def test() -> None:
+        foreign = {"namespace": "staging", "name": "t0-pull"}
+        world.api.put(SECRETS, {"metadata": foreign, "type": "Opaque", "data": {}})
+        slow(world).slow["staging", "default"] = 1
+        world.token("web", "t0", **SPEC | {"passwords": {"lifetime": "24h"}})
+        async with world.at_work():
+            await asyncio.sleep(60)
+            (told,) = [
+                c["message"] for c in world.status("web", "t0")["conditions"] if c["type"] == "PullSecretsSynced"
+            ]
+            assert "t0-pull" in told
+            assert "ServiceAccount staging/default" in told
+            world.api.writes.clear()
+            await asyncio.sleep(600)
+        world.restart()
+        async with world.at_work() as queue:
+            for key in world.cache.every_key():
+                queue.add(key)
+            await asyncio.sleep(60)
+        assert [place for _, place in world.api.writes if place[0] == "registrytokens"] == []
+
+    in_fake_time(test())
