@@ -13,6 +13,10 @@ CACHE := $(or $(PULLPASS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pullpass)
 # Clusters of `make test` are apart from those that you started yourself, so that it can end all of its own.
 STATE := $(CURDIR)/build/state
 
+# Some tests have a state directory of their own, which is below that one.
+DOWN = for state in $$(find $(STATE)/tmp -path "*/pullpass/clusters" -printf "%h " 2>/dev/null) $(STATE)/pullpass; do \
+	XDG_STATE_HOME="$${state%/pullpass}" $(BIN)/python -m tests.cluster down --all >&2; done
+
 # More for the command behind a target, as in: make test ARGS="tests/unit -x"
 ARGS ?=
 
@@ -26,9 +30,10 @@ demo: $(READY) ## Show pullpass at work on a cluster made for it
 
 test: $(READY) ## Build what the test clusters are made of (once), then run every test
 	@$(BIN)/python -m tests.cluster build
-	@mkdir -p $(STATE); export XDG_STATE_HOME=$(STATE); status=0; \
-	trap '$(BIN)/python -m tests.cluster down --all >&2' EXIT; \
-	set -m; $(BIN)/python -m pytest --numprocesses 2 $(ARGS) & tests=$$!; set +m; \
+	@mkdir -p $(STATE); status=0; \
+	trap '$(DOWN)' EXIT; \
+	set -m; XDG_STATE_HOME=$(STATE) $(BIN)/python -m pytest --numprocesses 2 --basetemp=$(STATE)/tmp $(ARGS) & \
+	tests=$$!; set +m; \
 	trap 'kill -INT $$tests 2>/dev/null || true' INT; \
 	trap 'kill -TERM -- -$$tests 2>/dev/null || true' TERM HUP; \
 	while wait $$tests || status=$$?; kill -0 $$tests 2>/dev/null; do status=0; done; \
@@ -40,8 +45,8 @@ check: $(READY) ## Everything that reads the code and runs none of it
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pullpass.api --check
-	$(BIN)/yamllint --strict crds kind-config.yaml charts/pullpass/Chart.yaml charts/pullpass/values.yaml charts/pullpass/ci
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/yamllint --strict crds kind-config.yaml charts/pullpass/Chart.yaml charts/pullpass/values.yaml charts/pullpass/ci tests/cluster/nodeimage
+	$(BIN)/shellcheck .ci/run tests/cluster/nodeimage/setup.sh
 
 fmt: $(READY) ## Format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only
@@ -70,7 +75,7 @@ lock: $(READY) ## Resolve the dependencies anew into both locks; ARGS=--upgrade 
 clean: ## End the test clusters, remove the environment and whatever was built here
 	@if [ -e $(READY) ]; then \
 		$(BIN)/python -m tests.cluster down --all; \
-		XDG_STATE_HOME=$(STATE) $(BIN)/python -m tests.cluster down --all; \
+		$(DOWN); \
 	fi
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -53,7 +53,7 @@ def main() -> int:
             _uninterrupted(_stop)
 
 
-def _set_up(running: cluster.Cluster, directory: Path) -> Terminal:
+def _set_up(running: cluster.KindCluster, directory: Path) -> Terminal:
     """Install pullpass and publish the image that the story pulls."""
     release = Release(running)
     release.install()
@@ -68,7 +68,7 @@ def _set_up(running: cluster.Cluster, directory: Path) -> Terminal:
     return terminal
 
 
-def _publish(running: cluster.Cluster, release: Release, directory: Path) -> None:
+def _publish(running: cluster.KindCluster, release: Release, directory: Path) -> None:
     # Of an earlier run that was kept.
     running.kubectl("delete", "namespace", "web", "elsewhere", "--ignore-not-found")
     running.kubectl("apply", "-f", str(directory / "demo/publisher.yaml"))
@@ -94,7 +94,7 @@ def _situation(terminal: Terminal) -> str:
     return f"{objects}\n\n{events}"
 
 
-def _try_out(running: cluster.Cluster, keep: bool) -> None:
+def _try_out(running: cluster.KindCluster, keep: bool) -> None:
     """Leave it running, or stay until Ctrl-C where somebody can press it."""
     in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not keep and not in_terminal:

@@ -4,11 +4,22 @@ Modules stay whole, as their tests share fixtures. All that starts a cluster goe
 clusters want the machine's memory, and some tests end every cluster that there is.
 """
 
+import platform
+
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-CLUSTERS = ("tests/chaos/", "tests/cluster/", "tests/e2e/", "tests/contract/test_crds.py")
+from tests.cluster import nodeimage, pythons, toolchain
+
+CLUSTERS = (
+    "tests/chaos/",
+    "tests/cluster/",
+    "tests/e2e/",
+    "tests/contract/clients/test_docker",  # with the engine, which tests of clusters end
+    "tests/contract/kubernetes_versions/",
+    "tests/contract/test_crds.py",
+)
 """Modules of which each counts as one with a cluster."""
 
 
@@ -22,3 +33,14 @@ class Scheduling(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     return Scheduling(config, log)
+
+
+def pytest_report_header() -> list[str]:
+    """Says which versions of Kubernetes and Python the tests run on."""
+    newest, oldest = toolchain.kubernetes_version(), toolchain.kubernetes_version("oldest")
+    others = ", ".join(pythons.others())
+    nodes = nodeimage.named_image() or f"kind's own image, or {newest} where that cannot be pulled"
+    return [
+        f"kubernetes: {newest}; without nodes also {oldest}; nodes of {nodes}",
+        f"python: {platform.python_version()}; what is quick also on {others}",
+    ]

@@ -14,8 +14,7 @@ from tests.chaos.api import NAMESPACES, Api
 from tests.chaos.endpoints import Endpoints
 from tests.chaos.programs import CREDENTIALS, SYSTEM, Program
 from tests.chaos.waiting import eventually
-from tests.cluster import local, places, ports
-from tests.cluster.local import LocalCluster
+from tests.cluster import ControlPlane, places, ports, provider, start_control_plane
 
 NAME = "bench"
 
@@ -46,7 +45,7 @@ class Server:
 class Fleet:
     """Make it with `Fleet.open()`; nothing is started yet but the control plane."""
 
-    def __init__(self, cluster: LocalCluster, api: Api, servers: int, writes: int) -> None:
+    def __init__(self, cluster: ControlPlane, api: Api, servers: int, writes: int) -> None:
         address, self._metrics_port = own_address(), ports.free()
         arguments = programs.operator("operator", ports.free(), self._metrics_port, endpoints.SERVICE)
         self.api = api
@@ -55,7 +54,7 @@ class Fleet:
         self.endpoints = Endpoints(api, self.servers)
 
     @staticmethod
-    def _server(cluster: LocalCluster, name: str, address: str) -> Server:
+    def _server(cluster: ControlPlane, name: str, address: str) -> Server:
         port, management_port = ports.free(), ports.free()
         arguments = programs.token_server(port, management_port)
         return Server(name, address, port, management_port, Program(cluster, name, arguments, cluster.kubeconfig))
@@ -64,9 +63,9 @@ class Fleet:
     @asynccontextmanager
     async def open(cls, servers: int, writes: int) -> AsyncIterator["Fleet"]:
         """Ends all of it at the end."""
-        await asyncio.to_thread(local.remove, NAME)
+        await asyncio.to_thread(provider.stop, NAME)
         try:
-            cluster = await asyncio.to_thread(local.start, NAME, nodes=0)
+            cluster = await asyncio.to_thread(start_control_plane, NAME)
             async with Api.connect(cluster.kubeconfig) as api:
                 await asyncio.to_thread(cluster.kubectl, "apply", "-f", str(places.ROOT / "crds"))
                 await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", "crd", "--all")
@@ -81,7 +80,7 @@ class Fleet:
                     for program in (fleet.operator, *(server.program for server in fleet.servers)):
                         program.kill()
         finally:
-            await asyncio.to_thread(local.remove, NAME)
+            await asyncio.to_thread(provider.stop, NAME)
 
     async def ready(self, *servers: Server, seconds: float) -> float:
         """Waits until these token servers are ready; how long the last one took from its start, in seconds."""

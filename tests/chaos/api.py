@@ -54,15 +54,18 @@ class Api:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, kubeconfig: Path) -> AsyncIterator["Api"]:
-        """Connects as whoever the kubeconfig names."""
+    async def connect(cls, kubeconfig: Path, *, token: str | None = None) -> AsyncIterator["Api"]:
+        """Connects as whoever the kubeconfig names, or as the ServiceAccount of the token."""
         config = yaml.safe_load(await asyncio.to_thread(kubeconfig.read_text))
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        if token is None:
+            tls.load_cert_chain(user["client-certificate"], user["client-key"])
         # What passes through is passed on as it is, compressed or not.
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=0), auto_decompress=False
+            connector=aiohttp.TCPConnector(ssl=tls, limit=0),
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
+            auto_decompress=False,
         ) as session:
             yield cls(cluster["server"], session)
 

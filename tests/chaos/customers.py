@@ -49,12 +49,14 @@ class Refusal:
         )
 
 
-async def granted(session: aiohttp.ClientSession, server: str, login: Login, repository: str) -> str:
+async def granted(
+    session: aiohttp.ClientSession, server: str, login: Login, repository: str, *, service: str = SERVICE
+) -> str:
     """Logs in and asks to pull: "" where it is granted, otherwise what was answered. Raises ClientError or OSError."""
     scope, basic = f"repository:{repository}:pull", f"{login.username}:{login.password}"
     async with session.get(
         f"{server}/token",
-        params={"service": SERVICE, "scope": scope},
+        params={"service": service, "scope": scope},
         headers={"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"},
     ) as answer:
         content = await answer.read()

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pullpass.api import registries
-from tests.cluster import processes
-from tests.cluster.local import LocalCluster
+from tests.cluster import ControlPlane, processes
 
 SYSTEM = "pullpass-system"
 CREDENTIALS = "pullpass-system-credentials"
 REGISTRIES = Path(__file__).with_name("registries.json")
-SERVICE = registries.load(REGISTRIES).default.service
-(REGISTRY_HOST,) = registries.load(REGISTRIES).default.hosts
+DEFAULT, SECOND = registries.load(REGISTRIES)
+"""The registry of all tokens but those of single tests, and one more."""
+SERVICE = DEFAULT.service
+(REGISTRY_HOST,) = DEFAULT.hosts
 
 
 def operator(identity: str, health_port: int, metrics_port: int, token_servers: str) -> list[str]:
@@ -48,7 +49,7 @@ def token_server(port: int, management_port: int) -> list[str]:
 class Program:
     """A process of pullpass. Its pid file lies with those of the cluster, so it ends with it at the latest."""
 
-    def __init__(self, cluster: LocalCluster, name: str, arguments: Sequence[str], kubeconfig: Path) -> None:
+    def __init__(self, cluster: ControlPlane, name: str, arguments: Sequence[str], kubeconfig: Path) -> None:
         self.name = name
         self.log = cluster.log(name)
         self.begun = 0.0

@@ -1,6 +1,7 @@
 """The way of one process to the API server: keeps a record, and fails as it is told.
 
-The process speaks plain HTTP to the proxy on the loopback interface; the proxy goes on as the admin.
+The process speaks plain HTTP to the proxy on the loopback interface; the proxy goes on with the ServiceAccount of the
+process, so that it has the rights which the chart grants.
 """
 
 import asyncio

@@ -13,8 +13,7 @@ from tests.chaos.api import Api
 from tests.chaos.programs import Program
 from tests.chaos.proxy import Proxy
 from tests.chaos.waiting import until
-from tests.cluster import ports
-from tests.cluster.local import LocalCluster
+from tests.cluster import ControlPlane, ports
 
 RESTART_SECONDS = 1.0
 """From the end of a process to its next start. Kubernetes starts at once at first, and then takes longer and longer."""
@@ -22,9 +21,9 @@ POLL_SECONDS = 0.1
 
 
 class Replica:
-    """One process, the proxy that is its way to the API server, and whoever restarts it."""
+    """One process, the proxy that is its way to the API server as `api`, and whoever restarts it."""
 
-    def __init__(self, cluster: LocalCluster, api: Api, name: str, arguments: list[str], seed: int) -> None:
+    def __init__(self, cluster: ControlPlane, api: Api, name: str, arguments: list[str], seed: int) -> None:
         self.name = name
         self.proxy = Proxy(api, name, seed)
         self._wanted = asyncio.Event()
@@ -97,7 +96,7 @@ class Replica:
 class Operator(Replica):
     """An operator. Its name is its identity."""
 
-    def __init__(self, cluster: LocalCluster, api: Api, name: str, token_servers: str, seed: int) -> None:
+    def __init__(self, cluster: ControlPlane, api: Api, name: str, token_servers: str, seed: int) -> None:
         self._metrics_port = _port()
         arguments = programs.operator(name, _port(), self._metrics_port, token_servers)
         super().__init__(cluster, api, name, arguments, seed)
@@ -116,7 +115,7 @@ class Operator(Replica):
 class TokenServer(Replica):
     """A token server. Whether it is `ready` is what its EndpointSlice says."""
 
-    def __init__(self, cluster: LocalCluster, api: Api, name: str, address: str, seed: int) -> None:
+    def __init__(self, cluster: ControlPlane, api: Api, name: str, address: str, seed: int) -> None:
         self.port, self.management_port = _port(), _port()
         super().__init__(cluster, api, name, programs.token_server(self.port, self.management_port), seed)
         self.address = address

@@ -1,10 +1,11 @@
 """Everything together: a control plane, operators, token servers, tokens, and who keeps the books."""
 
 import asyncio
+import json
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from tests.chaos import endpoints
@@ -14,14 +15,14 @@ from tests.chaos.customers import Customers
 from tests.chaos.endpoints import Endpoints
 from tests.chaos.ledger import Ledger
 from tests.chaos.places import GUESTS, TEAM, Breakages, PlaceFaults
-from tests.chaos.programs import CREDENTIALS, SYSTEM
+from tests.chaos.programs import REGISTRY_HOST, SECOND, SYSTEM
 from tests.chaos.replicas import Operator, Replica, TokenServer
 from tests.chaos.revocations import Revoker
 from tests.chaos.tokens import Tokens
 from tests.chaos.traffic import Request
 from tests.chaos.waiting import eventually, until, until_none
-from tests.cluster import local, places
-from tests.cluster.local import LocalCluster
+from tests.cluster import ControlPlane, install, places, provider, start_control_plane
+from tests.cluster.toolchain import Kubernetes
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/pullpass-operator"
 STORM_SECONDS = 121.0
@@ -34,7 +35,7 @@ RECOVERED_SECONDS = 30.0
 class Stage:
     """A running stage. Make it with `Stage.open()`."""
 
-    cluster: LocalCluster
+    cluster: ControlPlane
     api: Api
     operators: list[Operator]
     servers: list[TokenServer]
@@ -48,24 +49,41 @@ class Stage:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, name: str = "chaos", *, operators: int = 2, servers: int = 3, tokens: int = 24, seed: int = 0
+        cls,
+        name: str = "chaos",
+        *,
+        operators: int = 2,
+        servers: int = 3,
+        tokens: int = 24,
+        seed: int = 0,
+        kubernetes: Kubernetes = "newest",
     ) -> AsyncIterator["Stage"]:
-        """Starts all of it on a cluster of its own, with the tokens settled, and ends all of it."""
+        """Starts all of it on a cluster of its own, with the tokens settled, and ends all of it.
+
+        The chart is installed, and its ServiceAccounts are those of the processes. Its own pods wait for a node.
+        """
         address = own_address()
         # What an earlier run has left, where that was killed.
-        await asyncio.to_thread(local.remove, name)
+        await asyncio.to_thread(provider.stop, name)
         try:
-            cluster = await asyncio.to_thread(local.start, name, nodes=0)
-            async with Api.connect(cluster.kubeconfig) as api:
+            cluster = await asyncio.to_thread(start_control_plane, name, kubernetes=kubernetes)
+            async with AsyncExitStack() as stack:
+                api = await stack.enter_async_context(Api.connect(cluster.kubeconfig))
                 await _furnish(cluster, api)
+                of_operator, of_server = [
+                    await stack.enter_async_context(
+                        Api.connect(cluster.kubeconfig, token=await _token(cluster, account))
+                    )
+                    for account in (install.OPERATOR, install.TOKEN_SERVER)
+                ]
                 ledger = Ledger(api)
                 service = endpoints.SERVICE
                 seeds = iter(range(seed * 100, seed * 100 + 100))
                 stage = cls(
                     cluster,
                     api,
-                    [Operator(cluster, api, f"operator-{n}", service, next(seeds)) for n in range(operators)],
-                    [TokenServer(cluster, api, f"server-{n}", address, next(seeds)) for n in range(servers)],
+                    [Operator(cluster, of_operator, f"operator-{n}", service, next(seeds)) for n in range(operators)],
+                    [TokenServer(cluster, of_server, f"server-{n}", address, next(seeds)) for n in range(servers)],
                     Endpoints(api, []),
                     ledger,
                     Tokens(api, ledger, tokens),
@@ -74,7 +92,7 @@ class Stage:
                 async with stage._running():
                     yield stage
         finally:
-            await asyncio.to_thread(local.remove, name)
+            await asyncio.to_thread(provider.stop, name)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
@@ -189,12 +207,19 @@ class Stage:
         await until(lambda: self.tokens.seconds_left() > RECOVERED_SECONDS, "rotations keep up")
 
 
-async def _furnish(cluster: LocalCluster, api: Api) -> None:
-    crds = ["apply", "-f", str(places.ROOT / "crds")]
-    await asyncio.to_thread(cluster.kubectl, *crds)
+async def _furnish(cluster: ControlPlane, api: Api) -> None:
+    second = json.dumps([SECOND.model_dump(mode="json", by_alias=True, include={"name", "hosts", "service"})])
+    values = [f"--set=registryHosts={{{REGISTRY_HOST}}}", f"--set-json=registries={second}"]
+    chart = ["upgrade", "--install", install.NAME, str(install.CHART), "--create-namespace", *values]
+    await asyncio.to_thread(install.helm, cluster, *chart)
     await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", "crd", "--all")
-    for namespace in (SYSTEM, CREDENTIALS, TEAM):
-        await api.create(NAMESPACES, {"metadata": {"name": namespace}})
+    await api.create(NAMESPACES, {"metadata": {"name": TEAM}})
     consent = {"pullpass.dev/accept-pull-secrets-from": TEAM}
     for namespace in GUESTS:
         await api.create(NAMESPACES, {"metadata": {"name": namespace, "annotations": consent}})
+
+
+async def _token(cluster: ControlPlane, account: str) -> str:
+    """A token of this ServiceAccount that outlasts every run."""
+    create = ["create", "token", account, f"--namespace={SYSTEM}", "--duration=24h"]
+    return (await asyncio.to_thread(cluster.kubectl, *create)).stdout

@@ -13,7 +13,7 @@ from pullpass.credentials import password
 from tests.chaos.api import SCOPE_MAPS, Api, ApiError, secrets_of, tokens_of
 from tests.chaos.ledger import Ledger
 from tests.chaos.places import TEAM, Place, guests_of
-from tests.chaos.programs import REGISTRY_HOST
+from tests.chaos.programs import DEFAULT, REGISTRY_HOST
 
 MAP = "chaos"
 
@@ -38,22 +38,22 @@ class Login:
     id: str
 
     @classmethod
-    def read(cls, secret: Mapping[str, Any]) -> "Login":
+    def read(cls, secret: Mapping[str, Any], host: str = REGISTRY_HOST) -> "Login":
         """From the Secret as the API server gives it."""
-        entry = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"][REGISTRY_HOST]
+        entry = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"][host]
         parsed = password.parse(entry["password"])
         assert parsed is not None
         return cls(entry["username"], entry["password"], parsed.id)
 
 
-def scope_map(name: str, repositories: str) -> dict[str, Any]:
+def scope_map(name: str, repositories: str, registry: str = DEFAULT.name) -> dict[str, Any]:
     """A ScopeMap that lets everybody pull."""
     rules = [{"repositories": [repositories], "actions": ["content/read"]}]
     return {
         "apiVersion": "pullpass.dev/v1alpha1",
         "kind": "ScopeMap",
         "metadata": {"name": name},
-        "spec": {"rules": rules, "allowedNamespaces": {"from": "All"}},
+        "spec": {"registry": registry, "rules": rules, "allowedNamespaces": {"from": "All"}},
     }
 
 
@@ -149,9 +149,12 @@ class Tokens:
         reasons = await asyncio.gather(*(self._why(name, there[name], retired) for name in self.names))
         return [f"{name}: {why}" for name, why in zip(self.names, reasons, strict=True) if why]
 
+    async def ready(self, name: str) -> Mapping[str, Any]:
+        """The condition Ready of a token of the team; empty where there is none yet."""
+        return _ready(await self._api.get(f"{tokens_of(TEAM)}/{name}"))
+
     async def _why(self, name: str, found: Mapping[str, Any], retired: bool) -> str:
-        status = found.get("status") or {}
-        ready: Mapping[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+        status, ready = found.get("status") or {}, _ready(found)
         if ready.get("status") != "True" or ready.get("observedGeneration") != found["metadata"]["generation"]:
             return f"not Ready for this spec: {ready.get('message', 'no status')}"
         account = self._ledger.accounts.get(f"{TEAM}/{name}")
@@ -191,6 +194,11 @@ class Tokens:
         records = [self._ledger.accounts[f"{TEAM}/{name}"].record for name in self.names]
         ends = [slot.expires_at for record in records if record is not None for slot in record.slots.values()]
         return max((end - now).total_seconds() if end is not None else float("inf") for end in ends)
+
+
+def _ready(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions: list[Mapping[str, Any]] = (found.get("status") or {}).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == "Ready"), {})
 
 
 def _overlap(policy: Mapping[str, str]) -> float:

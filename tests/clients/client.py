@@ -51,6 +51,8 @@ class Client:
     """What it prints when it is refused, by `operation rights`, `operation`, `rights`, and `""` for all others."""
     login_asks: ClassVar[bool] = True
     """Whether its login command asks the registry."""
+    mounts_config: ClassVar[bool] = True
+    """Whether it mounts an image's configuration like a layer, and does not upload it."""
 
     def __init__(
         self, registry: str, credentials: Credentials | None, directory: Path, trust: Path | None = None

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from tests.cluster import toolchain
 
@@ -23,6 +24,8 @@ _SKOPEO_SAYS = {**_SAYS, "delete": "authentication required"}
 class _Containers(Client):
     """They find the login in REGISTRY_AUTH_FILE, and buildah insists on the file."""
 
+    program: ClassVar[str]
+
     def __init__(
         self, registry: str, credentials: Credentials | None, directory: Path, trust: Path | None = None
     ) -> None:
@@ -35,11 +38,11 @@ class _Containers(Client):
         self.run(*self._program(), "login", self.verify(), *user, self.registry, stdin=self.credentials.password)
 
     def _program(self) -> list[str | Path]:
-        return [toolchain.tool(self.name)]
+        return [toolchain.tool(self.program)]
 
 
 class Skopeo(_Containers):
-    name = "skopeo"
+    name = program = "skopeo"
     says = _SKOPEO_SAYS
 
     def pull(self, image: str) -> str:
@@ -93,7 +96,7 @@ class _Storing(_Containers):
 
 
 class Podman(_Storing):
-    name = "podman"
+    name = program = "podman"
     says = _SAYS
 
     def tags(self, repository: str) -> list[str]:
@@ -108,6 +111,16 @@ class Podman(_Storing):
             return [line.removeprefix(f"{self.registry}/") for line in self.run(*store, *command).split()]
 
 
-class Buildah(_Storing):
-    name = "buildah"
+class DebianBuildah(_Storing):
+    name = "buildah-debian"
+    program = "/usr/bin/buildah"
     says = _SAYS
+
+
+class Buildah(_Storing):
+    name = program = "buildah"
+    says: ClassVar = {**_SAYS, "": "requested access to the resource is denied"}
+
+    def _program(self) -> list[str | Path]:
+        toolchain.tool("/usr/lib/podman/netavark")  # without it no command starts, whether it needs a network or not
+        return super()._program()

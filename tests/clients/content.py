@@ -3,14 +3,14 @@
 import hashlib
 import io
 import json
-import platform
+import secrets
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import oci
+from tests.cluster import images, oci
 
 TAG = "1.0.0"
 """Of all content: Helm knows versions only."""
@@ -68,11 +68,12 @@ class Content:
 
 
 def image(directory: Path) -> Content:
-    """An image of one small layer, for this machine's architecture."""
+    """An image of one small layer, for this machine's architecture. No engine has its like."""
     archive = directory / "image.tar"
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    files = [oci.File("greeting", b"hello\n", 0o644)]
-    oci.write(archive, f"localhost/app:{TAG}", files, config={"Cmd": ["/greeting"]}, architecture=architecture)
+    files = [oci.File("greeting", f"hello {secrets.token_hex(8)}\n".encode(), 0o644)]
+    oci.write(
+        archive, [oci.Image(f"localhost/app:{TAG}", [oci.layer(files)], {"Cmd": ["/greeting"]})], images.architecture()
+    )
     return Content.of_archive(archive, directory / "image")
 
 

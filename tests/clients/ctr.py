@@ -1,4 +1,4 @@
-"""containerd's own client, with the code that a kubelet's pulls go through: POST at the realm, then GET."""
+"""containerd's own client, of 1 and 2, with the code that a kubelet's pulls go through: POST at the realm, then GET."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,16 +29,21 @@ path = "{directory}/opt"
 # Otherwise what was pulled in one namespace is not fetched in another.
 [plugins."io.containerd.metadata.v1.bolt"]
 content_sharing_policy = "isolated"
+
+# What moves images in containerd 2; 1.6 does not have it. By default it is for overlayfs.
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+platform = "linux"
+snapshotter = "native"
 """
 
 
 @contextmanager
-def containerd(directory: Path) -> Iterator[Path]:
+def containerd(program: str, directory: Path) -> Iterator[Path]:
     """A containerd of our own; gives its socket."""
     socket, pid_file, log = directory / "containerd.sock", directory / "containerd.pid", directory / "log"
     config = directory / "containerd.toml"
     config.write_text(_CONFIG.format(directory=directory, socket=socket))
-    processes.start([toolchain.tool("containerd"), "--config", config], pid_file=pid_file, log=log)
+    processes.start([toolchain.tool(program), "--config", config], pid_file=pid_file, log=log)
     try:
         processes.wait_until(socket.exists, "containerd answers", timeout=120, pid_files=[pid_file], log=log)
         yield socket
@@ -54,9 +59,11 @@ _SAYS = {
 }
 
 
-class Ctr(Client):
-    name = "ctr"
+class Ctr2(Client):
+    name = "ctr2"
     says = _SAYS
+    program: ClassVar[str] = "ctr"
+    daemon: ClassVar[str] = "containerd"
     socket: ClassVar[Path]
     """Of the containerd to work on; set where one is started."""
 
@@ -83,8 +90,10 @@ class Ctr(Client):
         hosts = self.directory / "hosts"
         told = hosts / self.registry / "hosts.toml"
         told.parent.mkdir(parents=True, exist_ok=True)
-        # The old containerd wants a table for the host, the server's own being not enough.
-        told.write_text(f'[host."https://{self.registry}"]\nca = "{self.trust}"\n')
+        # containerd 1.6 wants a table for the host, and 2 goes on to the server, of which on localhost it asks for no
+        # certificate if it is not told of a CA.
+        server, ca = f"https://{self.registry}", f'ca = "{self.trust}"\n'
+        told.write_text(f'server = "{server}"\n{ca}[host."{server}"]\n{ca}')
         return [f"--hosts-dir={hosts}"]
 
     def environment(self) -> dict[str, str]:
@@ -100,4 +109,12 @@ class Ctr(Client):
     def _ctr(self, space: str, *arguments: str | Path) -> str:
         # A namespace for each client and operation: containerd keeps what it has.
         name = f"{self.directory.name}-{space}"
-        return self.run(toolchain.tool("ctr"), f"--address={self.socket}", f"--namespace={name}", *arguments)
+        return self.run(toolchain.tool(self.program), f"--address={self.socket}", f"--namespace={name}", *arguments)
+
+
+class Ctr1(Ctr2):
+    """Debian's."""
+
+    name = "ctr1"
+    program = "/usr/bin/ctr"
+    daemon = "/usr/bin/containerd"

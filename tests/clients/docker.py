@@ -1,173 +1,134 @@
-"""The requests of Docker's engine: a challenge, GET at the realm with Basic, the same again."""
+"""Docker: its command line and an engine, which is what speaks to registries: GET at the realm with Basic."""
 
-import base64
-import http.client
+import io
 import json
-import re
-import ssl
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlsplit
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar
 
-from .client import TIMEOUT, WRONG, Client, RefusedError
-from .content import INDEX, MANIFEST, Content, blobs_of, digest_of, referrers_index
+from tests.cluster import toolchain
+from tests.cluster.engine import Engine
 
-_ACCEPT = {"Accept": f"{MANIFEST}, {INDEX}"}
-# Docker reads the first as "denied: requested access to the resource is denied".
-_SAYS = {"": 'error="insufficient_scope"', "wrong": WRONG, "anonymous": WRONG}
+from .client import WRONG, Client
+from .content import Content, blobs_of, digest_of
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+CERTIFICATES = Path("/etc/docker/certs.d")
+"""Where an engine finds the CAs to trust, in a directory for each registry's host and port."""
+_SAYS = {"": "denied: requested access to the resource is denied", "wrong": WRONG, "anonymous": WRONG}
+_PADDING = bytes(10240)
 
 
 class Docker(Client):
-    """Docker speaks to the registry through its daemon; these are the daemon's requests, its texts are not here."""
+    """Leaves no image in the engine, which may be somebody's.
+
+    `trust` holds while a command runs. Without it the registry's host is `localhost`, for which an engine asks for no
+    certificate.
+    """
 
     name = "docker"
     says = _SAYS
+    mounts_config = False
+    engine: ClassVar[Engine]
+    """The engine to work on; set where one is used."""
 
     def login(self) -> None:
-        challenge = self._challenge(self._send("GET", "/v2/"))
-        if challenge is not None:
-            query = {"client_id": "docker", "offline_token": "true", "service": challenge["service"]}
-            self._get_token(challenge["realm"], [*query.items()])
+        self.say_login()
+
+    def say_login(self) -> str:
+        """Log in; what is printed."""
+        assert self.credentials is not None
+        user = ("--username", self.credentials.username, "--password-stdin")
+        return self.docker("login", *user, self.registry, stdin=self.credentials.password)
 
     def pull(self, image: str) -> str:
-        repository, _, tag = image.partition(":")
-        manifest = self._ask(200, "GET", f"/v2/{repository}/manifests/{tag}", headers=_ACCEPT).body
-        for digest in blobs_of(manifest):
-            assert digest_of(self._ask(200, "GET", f"/v2/{repository}/blobs/{digest}").body) == digest
-        return digest_of(manifest)
+        with self._image(image) as name:
+            said = self.docker("pull", name)
+            assert "Already exists" not in said, f"not all of it was fetched:\n{said}"
+            [found] = json.loads(self.docker("image", "inspect", "--format={{json .RepoDigests}}", name))
+        return str(found.partition("@")[2])
 
     def push(self, content: Content, image: str) -> None:
-        repository, _, tag = image.partition(":")
-        for digest, blob in content.blobs.items():
-            started = self._ask(202, "POST", f"/v2/{repository}/blobs/uploads/", body=b"")
-            place = urlsplit(started.headers["Location"])
-            target = f"{place.path}?{place.query}&digest={quote(digest)}"
-            self._ask(201, "PUT", target, body=blob, headers={"Content-Type": "application/octet-stream"})
-        self._put_manifest(repository, tag, content.manifest, MANIFEST)
-
-    def attach(self, referrer: Content, image: str) -> None:
-        """Push what refers to the image, as clients do where the registry keeps no list of referrers."""
-        repository, _, _ = image.partition(":")
-        subject = json.loads(referrer.manifest)["subject"]["digest"]
-        self.push(referrer, f"{repository}:{referrer.digest}")
-        self._put_manifest(repository, subject.replace(":", "-"), referrers_index(referrer), INDEX)
+        with self._image(image) as name:
+            self.docker("load", "--input", self._archive(content, name))
+            self.docker("push", name)
 
     def mount(self, source: str, target: str) -> None:
-        origin, _, tag = source.partition(":")
-        repository, _, new = target.partition(":")
-        manifest = self._ask(200, "GET", f"/v2/{origin}/manifests/{tag}", headers=_ACCEPT).body
-        for digest in blobs_of(manifest):
-            if self.mount_blob(digest, origin, repository) != 201:
-                raise RuntimeError(f"{digest} was not mounted")
-        self._put_manifest(repository, new, manifest, MANIFEST)
+        with self._image(source) as pulled, self._image(target) as name:
+            self.docker("pull", pulled)
+            self.docker("tag", pulled, name)
+            self.docker("push", name)
 
-    def mount_blob(self, digest: str, origin: str, repository: str) -> int:
-        """The registry's answer: 201 when it is mounted, 202 when it is to be uploaded."""
-        query = urlencode({"mount": digest, "from": origin})
-        return self._send_with_token("POST", f"/v2/{repository}/blobs/uploads/?{query}", b"", {}).status
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "DOCKER_HOST": self.engine.host}
 
-    def tags(self, repository: str) -> list[str]:
-        return list(json.loads(self._ask(200, "GET", f"/v2/{repository}/tags/list").body)["tags"])
+    def docker(self, *arguments: str | Path, stdin: str | None = None) -> str:
+        """All that the command prints."""
+        with self._trusted():
+            done = self.running(toolchain.tool("docker"), *arguments, stdin=stdin)
+        return f"{done.stdout}{done.stderr}"
 
-    def catalog(self) -> list[str]:
-        return list(json.loads(self._ask(200, "GET", "/v2/_catalog").body)["repositories"])
+    def buildx(self, *arguments: str | Path) -> str:
+        """All that `docker buildx` prints, which is a plugin."""
+        plugin = self.directory / "cli-plugins/docker-buildx"
+        if not plugin.exists():
+            plugin.parent.mkdir()
+            plugin.symlink_to(toolchain.tool("docker-buildx"))
+        return self.docker("buildx", *arguments)
 
-    def delete(self, image: str) -> None:
-        repository, _, tag = image.partition(":")
-        found = self._ask(200, "HEAD", f"/v2/{repository}/manifests/{tag}", headers=_ACCEPT)
-        digest = found.headers["Docker-Content-Digest"]
-        self._ask(202, "DELETE", f"/v2/{repository}/manifests/{digest}")
+    @contextmanager
+    def _image(self, image: str) -> Iterator[str]:
+        """The whole name of an image, which the engine has neither before nor after."""
+        name = f"{self.registry}/{image}"
+        self.engine.docker("image", "rm", name, check=False)
+        try:
+            yield name
+        finally:
+            self.engine.docker("image", "rm", name, check=False)
 
-    def referrers(self, image: str) -> list[str]:
-        repository, _, tag = image.partition(":")
-        found = self._ask(200, "HEAD", f"/v2/{repository}/manifests/{tag}", headers=_ACCEPT)
-        digest = found.headers["Docker-Content-Digest"]
-        self._ask(404, "GET", f"/v2/{repository}/referrers/{digest}")  # which Distribution does not have
-        kept = self._ask(200, "GET", f"/v2/{repository}/manifests/{digest.replace(':', '-')}", headers=_ACCEPT)
-        return [entry["digest"] for entry in json.loads(kept.body)["manifests"]]
+    def _archive(self, content: Content, name: str) -> Path:
+        """The image under this name, in the one form that engines of all versions load.
 
-    def _put_manifest(self, repository: str, reference: str, manifest: bytes, media_type: str) -> None:
-        path = f"/v2/{repository}/manifests/{reference}"
-        self._ask(201, "PUT", path, body=manifest, headers={"Content-Type": media_type})
+        Its layers are the content's with zeros behind: a layer that the engine has pulled from the registry, for
+        whomever, it would mount from there.
+        """
+        config_digest, *digests = blobs_of(content.manifest)
+        layers = [content.blobs[digest] + _PADDING for digest in digests]
+        config = json.loads(content.blobs[config_digest])
+        config["rootfs"]["diff_ids"] = [digest_of(layer) for layer in layers]
+        names = [f"{number}/layer.tar" for number, _ in enumerate(layers)]
+        index = [{"Config": "config.json", "RepoTags": [name], "Layers": names}]
+        files = {
+            "manifest.json": json.dumps(index).encode(),
+            "config.json": json.dumps(config).encode(),
+            **dict(zip(names, layers, strict=True)),
+        }
+        target = self.fresh("pushed") / "image.tar"
+        with tarfile.open(target, "w") as archive:
+            for path, file in files.items():
+                info = tarfile.TarInfo(path)
+                info.size = len(file)
+                archive.addfile(info, io.BytesIO(file))
+        return target
 
-    def _ask(
-        self,
-        status: int,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        answer = self._send_with_token(method, path, body, headers or {})
-        if answer.status != status:
-            raise RuntimeError(f"{method} {path}: {answer.status} {answer.headers} {answer.body.decode()}")
-        return answer
-
-    def _send_with_token(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """One request; where it is challenged, once more with an access token for the scopes of the challenge."""
-        answer = self._send(method, path, body, headers)
-        challenge = self._challenge(answer)
-        if challenge is not None:
-            scopes = [("scope", scope) for scope in challenge.get("scope", "").split()]
-            token = self._get_token(challenge["realm"], [("service", challenge["service"]), *scopes])
-            answer = self._send(method, path, body, {**headers, "Authorization": f"Bearer {token}"})
-        if answer.status == 401:
-            raise RefusedError(f"{method} {path}: {answer.headers} {answer.body.decode()}")
-        return answer
-
-    def _get_token(self, realm: str, query: list[tuple[str, str]]) -> str:
-        headers = {}
-        if self.credentials is not None:
-            user, password = self.credentials.username, self.credentials.password
-            headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-            query = [("account", user), *query]
-        place = urlsplit(realm)
-        assert (place.scheme == "https") is (self.trust is not None)
-        answer = self._send("GET", f"{place.path}?{urlencode(query)}", None, headers, to=place.netloc)
-        if answer.status != 200:
-            raise RefusedError(f"GET {place.path}: {answer.status} {answer.body.decode()}")
-        token: str = json.loads(answer.body)["token"]
-        return token
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        to: str | None = None,
-    ) -> Answer:
-        connection = self._connection(to or self.registry)
-        with closing(connection):
-            connection.request(method, path, body, dict(headers or {}))
-            answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read())
-
-    def _connection(self, host: str) -> http.client.HTTPConnection:
+    @contextmanager
+    def _trusted(self) -> Iterator[None]:
+        """Let the engine trust what this client trusts."""
         if self.trust is None:
-            return http.client.HTTPConnection(host, timeout=TIMEOUT)
-        context = ssl.create_default_context(cafile=self.trust)
-        return http.client.HTTPSConnection(host, timeout=TIMEOUT, context=context)
+            yield
+            return
+        with ExitStack() as made:
+            directory = CERTIFICATES / self.registry
+            for path in (*reversed([parent for parent in directory.parents if not parent.exists()]), directory):
+                path.mkdir()
+                made.callback(_remove_empty, path)
+            bundle = directory / "ca.crt"
+            made.callback(bundle.unlink)
+            bundle.write_bytes(self.trust.read_bytes())
+            yield
 
-    @staticmethod
-    def _challenge(answer: Answer) -> dict[str, str] | None:
-        """The parameters of a Bearer challenge, None where there is none."""
-        if answer.status != 401:
-            return None
-        scheme, _, parameters = {key.title(): value for key, value in answer.headers.items()}[
-            "Www-Authenticate"
-        ].partition(" ")
-        assert scheme == "Bearer"
-        return dict(re.findall(r'(\w+)="([^"]*)"', parameters))
+
+def _remove_empty(directory: Path) -> None:
+    with suppress(OSError):  # somebody has put something there meanwhile
+        directory.rmdir()

@@ -1,11 +1,12 @@
 """Clusters to test on.
 
-`start()` gives a real Kubernetes cluster, from kind where Docker answers and otherwise from processes of
-this machine; tests see no difference. Read `cluster` for what it can do, `local` and `kind` for the two
-ways it comes to be.
+`start()` gives a cluster with nodes, by kind (see `kind`). `start_control_plane()` gives one without: etcd and the API
+server as processes of this machine, for whatever only talks to the API (see `controlplane`).
 """
 
 from .cluster import Cluster
-from .provider import attach, start
+from .controlplane import ControlPlane
+from .kind import KindCluster
+from .provider import attach, start, start_control_plane
 
-__all__ = ["Cluster", "attach", "start"]
+__all__ = ["Cluster", "ControlPlane", "KindCluster", "attach", "start", "start_control_plane"]

@@ -3,10 +3,12 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 
-from . import images, kind, local, provider, toolchain
+from . import engine, images, nodeimage, provider, pythons, toolchain
+from .kind import KindCluster
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     size = up.add_mutually_exclusive_group()
     size.add_argument("--nodes", type=_positive, default=1, help="how many nodes it has (1)")
     size.add_argument("--control-plane", action="store_const", const=0, dest="nodes", help="without a node")
-    up.add_argument("--provider", choices=["kind", "local"])
     up.set_defaults(run=_up)
 
-    down = commands.add_parser("down", help="end a cluster, or the rests of one")
-    down.add_argument("--all", action="store_true", help="every local cluster, running ones of others too")
+    down = commands.add_parser("down", help="end a cluster, or the leftovers of one")
+    down.add_argument("--all", action="store_true", help="every cluster of ours, and what is left in Docker")
     down.set_defaults(run=_down)
 
     sweep = commands.add_parser("sweep", help="remove what is left of clusters that are not running")
@@ -66,29 +67,45 @@ def _positive(text: str) -> int:
 
 
 def _build(options: argparse.Namespace) -> None:
-    wanted = [name for name in toolchain.EVERYTHING if name != "kind" or kind.available()]
-    for name in wanted:
+    for name in toolchain.EVERYTHING:
         toolchain.tool(name)
-    if not kind.available():
-        toolchain.install_debian(list(toolchain.DEBIAN))
-    for archive in (images.pause(), images.coredns(), images.registry()):
+    toolchain.install_debian(list(toolchain.DEBIAN))
+    if pythons.possible():
+        for version in pythons.others():
+            pythons.prepare(version)
+    with engine.use() as docker:
+        nodeimage.ensure(docker)
+    for archive in (images.product(), images.registry()):
         print(archive)
 
 
 def _up(options: argparse.Namespace) -> None:
-    cluster = provider.start(options.name, nodes=options.nodes, provider=options.provider)
+    if not options.nodes:
+        print(f"export KUBECONFIG={provider.start_control_plane(options.name).kubeconfig}")
+        return
+    cluster = provider.start(options.name, nodes=options.nodes)
     print(f"export KUBECONFIG={cluster.kubeconfig}")
-    if cluster.nodes:
-        print(f"# registry localhost:{cluster.registry_port}, token server localhost:{cluster.token_port}")
+    print(f"# registry localhost:{cluster.registry_port}, token server localhost:{cluster.token_port}")
 
 
-def _down(options: argparse.Namespace) -> None:
-    for name in local.names() if options.all else [options.name]:
-        provider.stop(name)
+def _down(options: argparse.Namespace) -> int:
+    stops: list[Callable[[], None]] = [
+        partial(provider.stop, name) for name in (provider.names() if options.all else [options.name])
+    ]
+    if options.all:
+        stops.append(engine.clean)
+    failed = 0
+    for stop in stops:
+        try:
+            stop()
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            failed = 1
+    return failed
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    for name in local.sweep():
+    for name in provider.sweep():
         print(f"{name}: removed")
 
 
@@ -105,8 +122,8 @@ def _status(options: argparse.Namespace) -> None:
     for name in provider.names():
         cluster = provider.attach(name)
         if cluster is None:
-            print(f"{name}: not running, with rests of an earlier run (`sweep` removes them)")
-        elif cluster.nodes:
+            print(f"{name}: not running, with leftovers of an earlier run (`sweep` removes them)")
+        elif isinstance(cluster, KindCluster):
             size = f"{len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}"
             print(f"{name}: running, {size}, registry {cluster.registry_port}, token server {cluster.token_port}")
         else:

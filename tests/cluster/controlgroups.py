@@ -1,17 +1,16 @@
-"""The control groups of a cluster's nodes: all that a node has outside its namespaces and its directory."""
+"""The control groups of the containers of our own Docker engine, which do not end with its namespaces."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
 
 
 class ControlGroup:
-    """A control group in every hierarchy that this machine has; pods' groups are below it."""
+    """A control group in every hierarchy that this machine has; those of containers are below it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        """Below the root of each hierarchy, as kubelet wants it."""
+        """Below the root of each hierarchy."""
 
     def create(self) -> None:
         for directory in self.directories():
@@ -29,12 +28,6 @@ class ControlGroup:
     def directories(self) -> list[Path]:
         found = mounts(Path("/proc/self/mountinfo").read_text())
         return [mount / self.path.lstrip("/") for mount in found]
-
-
-def of_cluster(directory: Path) -> ControlGroup:
-    """What the groups of a cluster's nodes are in. Two state directories may each have a cluster of one name."""
-    place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
-    return ControlGroup(f"/pullpass-{directory.name}-{place}")
 
 
 def mounts(mountinfo: str) -> list[Path]:

@@ -1,172 +1,178 @@
-"""etcd, API server, controller manager and scheduler of one cluster, configured as in production.
+"""Control planes alone: etcd, API server and controller manager as processes of this machine, without a node.
 
-They run wherever `Start` puts them: on this machine for a cluster without a node, inside the first node's
-namespaces for a full one. All that this module knows of it is the addresses.
+Everything of one is below one directory, and every process of it is known there by a pid file, so that any later run
+can end it, however the first one went down. The directory has a `controlplane.json` from the moment it is ready.
 """
 
+import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
-
-from . import certificates, processes, toolchain
-
-SERVICE_RANGE = "10.96.0.0/16"
-SERVICE_API = "10.96.0.1"
-
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-"""In the order in which they are started."""
-
-Start = Callable[[str, Sequence[str | Path]], Path]
-"""Starts a program under a name, where the control plane is to run, and returns its pid file."""
+from . import places, ports, processes, programs, progress, toolchain
+from .cluster import Cluster
+from .programs import Addresses
+from .toolchain import Kubernetes
 
 
 @dataclass(frozen=True)
-class Addresses:
-    """Where the parts listen. `advertised` is how pods reach the API server, None where there are none."""
+class Record:
+    """What later runs have to know of a control plane; `controlplane.json`."""
 
     api_port: int
     etcd_port: int
     etcd_peer_port: int
-    advertised: str | None = None
+    programs: tuple[str, ...]
+    kubernetes: Kubernetes
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where its parts listen."""
+        return Addresses(self.api_port, self.etcd_port, self.etcd_peer_port)
 
 
-def prepare(pki: Path, addresses: Addresses, *, host_port: int, nodes: Mapping[str, str]) -> None:
-    """Issue the certificates and write each client's kubeconfig; `admin.kubeconfig` is for this machine.
+class ControlPlane(Cluster):
+    """A cluster that has no node."""
 
-    `nodes` has the address of each node by its name.
-    """
-    shutil.rmtree(pki, ignore_errors=True)
-    authority = certificates.Authority(pki)
-    service_accounts = certificates.write_key(pki / "service-accounts.key")
-    certificates.write_public_key(service_accounts, pki / "service-accounts.pub")
-    names = ["localhost", "127.0.0.1", SERVICE_API, "kubernetes.default.svc", "kubernetes.default"]
-    names += ["kubernetes.default.svc.cluster.local", "kubernetes"]
-    authority.issue("api-server", "kube-apiserver", names=[*names, *filter(None, [addresses.advertised])])
-    authority.issue("kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
+    nodes = ()
 
-    inside = addresses.advertised or "127.0.0.1"
-    clients: dict[str, tuple[str, list[str]]] = {
-        "controller-manager": ("system:kube-controller-manager", []),
-        "scheduler": ("system:kube-scheduler", []),
-        "kube-proxy": ("system:kube-proxy", []),
-    }
-    for node, address in nodes.items():
-        clients[node] = (f"system:node:{node}", ["system:nodes"])
-        authority.issue(f"{node}-server", f"system:node:{node}", names=[node, address])
-    for file, (user, groups) in clients.items():
-        _kubeconfig(authority, authority.issue(file, user, groups), f"https://{inside}:{addresses.api_port}", file)
-    admin = authority.issue("admin", "kubernetes-admin", ["system:masters"])
-    _kubeconfig(authority, admin, f"https://127.0.0.1:{host_port}", "admin")
+    def __init__(self, name: str, record: Record) -> None:
+        self.name = name
+        self.record = record
+        self.directory = places.cluster(name)
+        self.pki = self.directory / "pki"
+        self.kubeconfig = self.pki / "admin.kubeconfig"
 
+    def stop_api_server(self) -> None:
+        # Killed, as a failing one is. Asked to end, it first waits for the watches of its clients.
+        processes.stop(self.pid_file("kube-apiserver"), first=signal.SIGKILL)
 
-def _kubeconfig(authority: certificates.Authority, pair: certificates.Pair, server: str, name: str) -> None:
-    # Paths and not contents: the file is then no longer than one wants to read, and no copy of a key lies
-    # about.
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "pullpass-test",
-        "clusters": [
-            {
-                "name": "pullpass-test",
-                "cluster": {"server": server, "certificate-authority": str(authority.pair.certificate)},
-            }
-        ],
-        "users": [{"name": name, "user": {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}}],
-        "contexts": [{"name": "pullpass-test", "context": {"cluster": "pullpass-test", "user": name}}],
-    }
-    path = authority.directory / f"{name}.kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    def start_api_server(self) -> None:
+        programs.api_server(self.launch, self.pki, self.record.addresses, self.record.kubernetes)
+        self.wait_api_server()
 
+    def stop_etcd(self) -> None:
+        """Take the store away; the API server stays, and fails."""
+        processes.stop(self.pid_file("etcd"), first=signal.SIGKILL)
 
-def etcd(start: Start, data: Path, addresses: Addresses) -> Path:
-    """Start etcd, without waiting: the API server waits for it.
+    def start_etcd(self) -> None:
+        """Bring the store back and wait until the API server reads from it again.
 
-    It does not sync to disk: a test needs no durability beyond a killed process, and on a slow disk the syncs
-    are most of the time that a write takes.
-    """
-    client = f"http://127.0.0.1:{addresses.etcd_port}"
-    peer = f"http://127.0.0.1:{addresses.etcd_peer_port}"
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    flags = [
-        f"--data-dir={data}",
-        f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",
-        "--log-level=warn",
-    ]
-    return start("etcd", [toolchain.tool("etcd"), *flags])
+        A read, because what `/readyz` says of etcd may be some seconds old.
+        """
+        programs.etcd(self.launch, self.directory / "etcd", self.record.addresses)
+        read = ["get", "namespace", "kube-system", "--request-timeout=5s"]
+        processes.wait_until(
+            lambda: self.kubectl(*read, check=False).returncode == 0,
+            "the API server reads from etcd",
+            timeout=60,
+            pid_files=[self.pid_file("etcd")],
+            log=self.log("etcd"),
+        )
+        self.wait_api_server()
 
+    def stop(self) -> None:
+        remove(self.name)
 
-def api_server(start: Start, pki: Path, addresses: Addresses) -> Path:
-    """Start the API server, with authorization and admission as in production."""
-    flags = [
-        f"--etcd-servers=http://127.0.0.1:{addresses.etcd_port}",
-        f"--secure-port={addresses.api_port}",
-        f"--service-cluster-ip-range={SERVICE_RANGE}",
-        "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",
-        "--allow-privileged=true",
-        f"--client-ca-file={pki}/ca.crt",
-        f"--tls-cert-file={pki}/api-server.crt",
-        f"--tls-private-key-file={pki}/api-server.key",
-        f"--cert-dir={pki}",
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-        f"--service-account-key-file={pki}/service-accounts.pub",
-        f"--service-account-signing-key-file={pki}/service-accounts.key",
-        f"--kubelet-certificate-authority={pki}/ca.crt",
-        f"--kubelet-client-certificate={pki}/kubelet-client.crt",
-        f"--kubelet-client-key={pki}/kubelet-client.key",
-        "--kubelet-preferred-address-types=InternalIP",
-        "--profiling=false",
-    ]
-    if addresses.advertised:
-        flags += ["--bind-address=0.0.0.0", f"--advertise-address={addresses.advertised}"]
-    else:
-        # Loopback is refused as an address for the `kubernetes` Service, which nobody needs here.
-        flags += ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]
-    return start("kube-apiserver", [toolchain.tool("kube-apiserver"), *flags])
+    def pid_file(self, program: str) -> Path:
+        return self.directory / "pids" / f"{program}.pid"
+
+    def log(self, program: str) -> Path:
+        """What a program has written, for a look after a failure."""
+        return self.directory / "logs" / f"{program}.log"
+
+    def launch(self, program: str, argv: Sequence[str | Path]) -> Path:
+        """Start a program and return its pid file."""
+        processes.start(argv, pid_file=self.pid_file(program), log=self.log(program))
+        return self.pid_file(program)
+
+    def wait_api_server(self) -> None:
+        """Wait until the API server says that it is ready, or one of its processes ends."""
+        processes.wait_until(
+            lambda: self.kubectl("get", "--raw", "/readyz", "--request-timeout=5s", check=False).returncode == 0,
+            "the API server is ready",
+            timeout=90,
+            pid_files=[self.pid_file("etcd"), self.pid_file("kube-apiserver")],
+            log=self.log("kube-apiserver"),
+        )
+
+    def running(self) -> bool:
+        """Whether what was started is there, API server and etcd apart: a test may have stopped those."""
+        others = [name for name in self.record.programs if name not in ("kube-apiserver", "etcd")]
+        return all(processes.alive(processes.read(self.pid_file(name))) for name in others)
 
 
-def controller_manager(start: Start, pki: Path) -> Path:
-    """Start the controllers: without them namespaces are not emptied and have no default service account."""
-    flags = [
-        f"--kubeconfig={pki}/controller-manager.kubeconfig",
-        "--secure-port=0",
-        "--leader-elect=false",
-        "--use-service-account-credentials=true",
-        f"--service-account-private-key-file={pki}/service-accounts.key",
-        f"--root-ca-file={pki}/ca.crt",
-        f"--cluster-signing-cert-file={pki}/ca.crt",
-        f"--cluster-signing-key-file={pki}/ca.key",
-        "--profiling=false",
-    ]
-    return start("kube-controller-manager", [toolchain.tool("kube-controller-manager"), *flags])
+def start(name: str, *, controllers: bool, kubernetes: Kubernetes) -> ControlPlane:
+    """Start a control plane, or attach to a running one of that name and version. The caller has it locked."""
+    for program in programs.PROGRAMS:
+        programs.program(program, kubernetes)
+    running = attach(name)
+    if running and running.record.kubernetes == kubernetes:
+        return running
+    remove(name)
+    try:
+        with progress.step(f"starting control plane {name}, Kubernetes {toolchain.kubernetes_version(kubernetes)}"):
+            return _start(name, controllers, kubernetes)
+    except BaseException:
+        _keep_logs(name)
+        remove(name)
+        raise
 
 
-def scheduler(start: Start, pki: Path) -> Path:
-    flags = [
-        f"--kubeconfig={pki}/scheduler.kubeconfig",
-        "--secure-port=0",
-        "--leader-elect=false",
-        "--profiling=false",
-    ]
-    return start("kube-scheduler", [toolchain.tool("kube-scheduler"), *flags])
+def attach(name: str) -> ControlPlane | None:
+    """The running control plane of that name."""
+    try:
+        content = json.loads((places.cluster(name) / "controlplane.json").read_text())
+        record = Record(**{**content, "programs": tuple(content["programs"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # nothing there, or what another version of this module has written
+    cluster = ControlPlane(name, record)
+    return cluster if cluster.running() else None
 
 
-def wait_ready(ready: Callable[[], bool], pid_files: Sequence[Path], log: Path) -> None:
-    """Wait until the API server says that it is ready, or one of its processes ends."""
+def remove(name: str) -> None:
+    """End a control plane and remove everything of it, in whatever state it is. The caller has it locked."""
+    directory = places.cluster(name)
+    if not (directory / "pids").exists():
+        return
+    (directory / "controlplane.json").unlink(missing_ok=True)
+    # Backwards: a program must not miss what it needs.
+    for program in reversed(programs.PROGRAMS):
+        processes.stop(directory / "pids" / f"{program}.pid", grace=5)
+    shutil.rmtree(directory)
+
+
+def _start(name: str, controllers: bool, kubernetes: Kubernetes) -> ControlPlane:
+    wanted = programs.PROGRAMS if controllers else programs.PROGRAMS[:2]
+    record = Record(ports.free(), ports.free(), ports.free(), wanted, kubernetes)
+    cluster = ControlPlane(name, record)
+    programs.etcd(cluster.launch, cluster.directory / "etcd", record.addresses)
+    programs.prepare(cluster.pki, record.addresses)
+    programs.api_server(cluster.launch, cluster.pki, record.addresses, kubernetes)
+    cluster.wait_api_server()
+    if controllers:
+        programs.controller_manager(cluster.launch, cluster.pki, kubernetes)
+    # A pod is refused until its namespace has the service account, which a controller makes.
+    first = "serviceaccount/default" if controllers else "namespace/default"
     processes.wait_until(
-        ready,
-        "the API server is ready",
-        timeout=90,
-        pid_files=pid_files,
-        log=log,
+        lambda: cluster.kubectl("get", first, "-n", "default", check=False).returncode == 0,
+        f"{first} is there",
+        timeout=60,
+        log=cluster.log(wanted[-1]),
     )
+    target = cluster.directory / "controlplane.json"
+    scratch = target.with_suffix(".new")
+    scratch.write_text(json.dumps(asdict(record), indent=2))
+    scratch.rename(target)
+    return cluster
+
+
+def _keep_logs(name: str) -> None:
+    """Keep what a failed start has written, as it is the only trace of why."""
+    logs = places.cluster(name) / "logs"
+    if logs.exists():
+        kept = places.clusters().parent / "failed" / name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(logs, kept)

@@ -6,36 +6,28 @@ Each archive's file name holds a hash of what is in it: what is unchanged is not
 import hashlib
 import json
 import platform
-import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import oci, places, toolchain
+from .product import NAME as PRODUCT
 from .product import product
 
 __all__ = [
-    "COREDNS",
-    "PAUSE",
     "PEER",
     "PRODUCT",
     "PROMETHEUS",
     "REGISTRY",
-    "coredns",
     "hello",
-    "pause",
     "peer",
     "product",
     "prometheus",
     "registry",
 ]
 
-PAUSE = "localhost/pause:1"
 REGISTRY = "localhost/registry:3.1.2"
-COREDNS = "localhost/coredns:1.14.6"
 PEER = "localhost/peer:1"
 PROMETHEUS = "localhost/prometheus:1"
-PRODUCT = "localhost/pullpass:dev"
 
 _REGISTRY_CONFIG = b"""\
 version: 0.1
@@ -47,12 +39,6 @@ storage:
 http:
   addr: :5000
 """
-
-
-def pause() -> Path:
-    """What holds a pod's namespaces."""
-    program = toolchain.tool("hello")
-    return _archive(PAUSE, [oci.File("pause", program.read_bytes())], {"Entrypoint": ["/pause"]})
 
 
 def hello(tag: str) -> Path:
@@ -74,17 +60,10 @@ def peer() -> Path:
 def prometheus() -> Path:
     """Prometheus as Debian has it, with the C library that it needs."""
     program = toolchain.tool("prometheus")
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    needed = [Path(path) for path in re.findall(r"(/\S+)", listed)]
-    files = [oci.File(str(path).lstrip("/"), path.read_bytes()) for path in (program, *needed)]
+    needed = (program, *oci.libraries([program]))
+    files = [oci.File(str(path).lstrip("/"), path.read_bytes()) for path in needed]
     config = {"Entrypoint": [str(program)], "User": str(oci.NONROOT)}
     return _archive(PROMETHEUS, files, config)
-
-
-def coredns() -> Path:
-    """The cluster's DNS."""
-    program = toolchain.tool("coredns")
-    return _archive(COREDNS, [oci.File("coredns", program.read_bytes())], {"Entrypoint": ["/coredns"]})
 
 
 def registry() -> Path:
@@ -119,9 +98,10 @@ def _archive(name: str, files: Sequence[oci.File], config: Mapping[str, object])
     short = name.removeprefix("localhost/").replace(":", "-")
     target = places.cache() / "images" / f"{short}-{digest.hexdigest()[:16]}.tar"
     if not target.exists():
-        oci.write(target, name, files, config=config, architecture=_architecture())
+        oci.write(target, [oci.Image(name, [oci.layer(files)], config)], architecture())
     return target
 
 
-def _architecture() -> str:
+def architecture() -> str:
+    """This machine's, as images name it."""
     return {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]

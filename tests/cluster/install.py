@@ -1,8 +1,6 @@
 """Put pullpass on a cluster as a user does, by Helm: with a registry to try it with, both on NodePorts."""
 
-import os
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -13,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from . import images, places, progress, toolchain
+from . import images, places, processes, progress, toolchain
 from .cluster import Cluster
+from .kind import KindCluster
 
 CHART = places.ROOT / "charts/pullpass"
 NAME = "pullpass"
@@ -37,7 +36,7 @@ class Release:
     With `tls` both servers speak it, with certificates of the operator's, which the nodes are told to trust.
     """
 
-    cluster: Cluster
+    cluster: KindCluster
     values: Mapping[str, Any] = field(default_factory=dict)
     tls: bool = False
 
@@ -103,18 +102,7 @@ class Release:
 
     def helm(self, *arguments: str, input: str | None = None) -> str:
         """Run Helm on the release's namespace and return what it prints."""
-        done = subprocess.run(
-            [toolchain.tool("helm"), *arguments, f"--namespace={NAMESPACE}"],
-            input=input,
-            env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr or done.stdout}")
-        return done.stdout
+        return helm(self.cluster, *arguments, input=input)
 
     def _values(self, product: Path) -> str:
         # The tag is always the same, so the pods learn from an annotation that its content is another.
@@ -147,6 +135,12 @@ class Release:
         pods = kubectl("get", "pods", "-o", "wide", "-n", NAMESPACE, check=False).stdout
         logs = kubectl("logs", *selector, "--prefix", "--tail=15", check=False).stdout
         return f"{pods}{logs}"
+
+
+def helm(cluster: Cluster, *arguments: str, input: str | None = None) -> str:
+    """Run Helm on the release's namespace of this cluster and return what it prints."""
+    command: list[str | Path] = [toolchain.tool("helm"), *arguments, f"--namespace={NAMESPACE}"]
+    return processes.run(command, input=input, env={"KUBECONFIG": str(cluster.kubeconfig)}, timeout=300).stdout
 
 
 def _await_answer(url: str, tls: ssl.SSLContext | None) -> None:

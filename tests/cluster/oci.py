@@ -6,10 +6,14 @@ The same content always gives the same bytes, so that an archive's name can be t
 import hashlib
 import io
 import json
+import re
+import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 _FULL_NAME = "io.containerd.image.name"
 _TAG = "org.opencontainers.image.ref.name"
@@ -19,23 +23,28 @@ NONROOT = 65532
 
 @dataclass(frozen=True)
 class File:
-    """One file of an image; a directory when `content` is None."""
+    """One file of an image: a directory when `content` is None, or a symbolic link with what it leads to."""
 
     path: str
     content: bytes | None
     mode: int = 0o755
     owner: int = 0
+    link: str = ""
 
 
 @dataclass(frozen=True)
-class _Blob:
+class Blob:
+    """What an image is made of. Images may share their layers."""
+
     content: bytes
 
-    @property
+    @cached_property
     def digest(self) -> str:
+        """SHA-256, in hexadecimal digits."""
         return hashlib.sha256(self.content).hexdigest()
 
-    def descriptor(self, media_type: str) -> dict[str, object]:
+    def descriptor(self, media_type: str) -> dict[str, Any]:
+        """How a manifest or an index refers to it."""
         return {
             "mediaType": f"application/vnd.oci.image.{media_type}",
             "digest": f"sha256:{self.digest}",
@@ -43,17 +52,29 @@ class _Blob:
         }
 
 
+@dataclass(frozen=True)
+class Image:
+    """An image under the name that a node is to know it by; `config` is the image's (Entrypoint, User, …)."""
+
+    name: str
+    layers: Sequence[Blob]
+    config: Mapping[str, object]
+
+
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _tar(files: Sequence[File]) -> bytes:
+def _tar(files: Iterable[File]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for file in files:
             info = tarfile.TarInfo(file.path)
             info.mode, info.uid, info.gid = file.mode, file.owner, file.owner
-            if file.content is None:
+            if file.link:
+                info.type, info.linkname = tarfile.SYMTYPE, file.link
+                archive.addfile(info)
+            elif file.content is None:
                 info.type = tarfile.DIRTYPE
                 archive.addfile(info)
             else:
@@ -62,51 +83,52 @@ def _tar(files: Sequence[File]) -> bytes:
     return out.getvalue()
 
 
-def write(target: Path, name: str, files: Sequence[File], *, config: Mapping[str, object], architecture: str) -> None:
-    """Write an archive of one image with one layer; `config` is the image's (Entrypoint, User, …)."""
-    layer = _Blob(_tar(files))
-    image = _Blob(
-        _json(
-            {
-                "architecture": architecture,
-                "os": "linux",
-                "config": dict(config),
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}"]},
-            }
-        )
-    )
-    manifest = _Blob(
-        _json(
-            {
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": image.descriptor("config.v1+json"),
-                "layers": [layer.descriptor("layer.v1.tar")],
-            }
-        )
-    )
-    index = {"schemaVersion": 2, "manifests": [manifest.descriptor("manifest.v1+json")]}
-    content = [File(f"blobs/sha256/{blob.digest}", blob.content, 0o644) for blob in (layer, image, manifest)]
-    _pack(target, name, index, content)
+def layer(files: Iterable[File]) -> Blob:
+    """A layer with these files."""
+    return Blob(_tar(files))
 
 
-def from_layout(target: Path, name: str, layout: Path) -> None:
-    """Write an archive out of an image layout directory, under the name that the node is to know it by."""
-    index = json.loads((layout / "index.json").read_bytes())
-    blobs = sorted((layout / "blobs/sha256").iterdir())
-    _pack(target, name, index, [File(f"blobs/sha256/{blob.name}", blob.read_bytes(), 0o644) for blob in blobs])
+def write(target: Path, images: Sequence[Image], architecture: str) -> None:
+    """Write an archive of these images."""
+    blobs: dict[str, Blob] = {}
+    manifests = []
+    for image in images:
+        config = {
+            "architecture": architecture,
+            "os": "linux",
+            "config": dict(image.config),
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}" for layer in image.layers]},
+        }
+        about = Blob(_json(config))
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": about.descriptor("config.v1+json"),
+            "layers": [layer.descriptor("layer.v1.tar") for layer in image.layers],
+        }
+        top = Blob(_json(manifest))
+        blobs |= {blob.digest: blob for blob in (*image.layers, about, top)}
+        manifests.append(top.descriptor("manifest.v1+json") | {"annotations": _named(image.name)})
+    _pack(target, {"schemaVersion": 2, "manifests": manifests}, {name: blob.content for name, blob in blobs.items()})
 
 
-def _pack(target: Path, name: str, index: dict[str, object], blobs: Sequence[File]) -> None:
-    manifests = index["manifests"]
-    if not isinstance(manifests, list) or len(manifests) != 1:
-        raise ValueError("an archive holds exactly one image")
-    manifests[0]["annotations"] = {_FULL_NAME: name, _TAG: name.rpartition(":")[2]}
-    head = [
+def libraries(programs: Sequence[Path]) -> list[Path]:
+    """The shared libraries that programs of this machine need, the loader among them."""
+    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
+    return sorted({Path(path) for path in re.findall(r"^\s+(?:\S+ => )?(/\S+) \(", listed, re.MULTILINE)})
+
+
+def _named(name: str) -> dict[str, str]:
+    return {_FULL_NAME: name, _TAG: name.rpartition(":")[2]}
+
+
+def _pack(target: Path, index: Mapping[str, object], blobs: Mapping[str, bytes]) -> None:
+    files = [
         File("oci-layout", _json({"imageLayoutVersion": "1.0.0"}), 0o644),
         File("index.json", _json(index), 0o644),
+        *(File(f"blobs/sha256/{name}", content, 0o644) for name, content in blobs.items()),
     ]
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(target.name + ".new")
-    scratch.write_bytes(_tar([*head, *blobs]))
+    scratch.write_bytes(_tar(files))
     scratch.rename(target)

@@ -24,13 +24,20 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pullpass"
 
 
+def forget_old(directory: Path, pattern: str, keep: int = 3) -> None:
+    """Delete all but the newest of these files of the cache: there is one for each change, and each is large."""
+    files = sorted(directory.glob(pattern), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[keep:]:
+        file.unlink(missing_ok=True)
+
+
 def clusters() -> Path:
     """One directory per cluster, existing or half gone."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "pullpass/clusters"
 
 
 def cluster(name: str) -> Path:
-    """The directory of one cluster. The name also ends up in paths of cgroups, hence the narrow alphabet."""
+    """The directory of one cluster. The name is also part of the names of its containers, hence the narrow alphabet."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r}: a cluster's name is up to 32 of a-z, 0-9 and inner dashes")
     return clusters() / name

@@ -4,31 +4,10 @@ import errno
 import random
 import socket
 from contextlib import closing
-from dataclasses import dataclass
 
 FIRST_PAIR = 30500
 LAST_PAIR = 30598
 """NodePorts of registry and token server are pairs from this range, which Kubernetes allows by default."""
-
-
-@dataclass
-class Claim:
-    """Two neighbouring ports of 127.0.0.1 that are ours from the moment they were found free."""
-
-    registry: socket.socket
-    token: socket.socket
-
-    @property
-    def registry_port(self) -> int:
-        return int(self.registry.getsockname()[1])
-
-    @property
-    def token_port(self) -> int:
-        return int(self.token.getsockname()[1])
-
-    def close(self) -> None:
-        self.registry.close()
-        self.token.close()
 
 
 def listen(port: int) -> socket.socket:
@@ -44,19 +23,13 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def claim_pair() -> Claim:
-    """The first free pair. Listening at once keeps another cluster, starting now, from taking it too."""
+def free_pair() -> tuple[int, int]:
+    """The first pair that nobody listens on now: of the registry and of the token server."""
     for port in range(FIRST_PAIR, LAST_PAIR + 1, 2):
         try:
-            registry = listen(port)
+            with closing(listen(port)), closing(listen(port + 1)):
+                return port, port + 1
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
-        try:
-            return Claim(registry, listen(port + 1))
-        except OSError as error:
-            registry.close()
             if error.errno != errno.EADDRINUSE:
                 raise
     raise RuntimeError(f"no free pair of ports between {FIRST_PAIR} and {LAST_PAIR + 1}")

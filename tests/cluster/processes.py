@@ -1,19 +1,24 @@
-"""Start programs that outlive us, and later end exactly those.
+"""Run programs to their end; and start programs that outlive us, and later end exactly those.
 
-A program is known by its pid and its start time, so that a pid which the kernel gave to something else in
-the meantime is never killed. The program writes that file itself, before it becomes what we asked for: were
-it written by us after the start, a launcher killed in between would leave a process that nobody knows of.
+A program that was started is known by its pid and its start time, so that a pid which the kernel gave to something else
+in the meantime is never killed. The program writes that file itself, before it becomes what we asked for: were it
+written by us after the start, a launcher killed in between would leave a process that nobody knows of.
 """
 
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _START = 'read -r stat </proc/$$/stat; printf "%s\\n" "$stat" >"$0.new"; mv "$0.new" "$0"; exec "$@"'
+
+
+_SAID = 4000
+"""How much of what a program said an error quotes, in characters."""
 
 
 class NotReadyError(RuntimeError):
@@ -33,6 +38,40 @@ class _Stat:
     identity: Identity
     group: int
     ended: bool
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    input: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end, with `env` in addition to ours; what it printed is in the result.
+
+    `RuntimeError` with the command and the end of what it said where it fails (unless `check` is off), or takes longer
+    than `timeout` seconds.
+    """
+    command = list(map(str, argv))
+    try:
+        done = subprocess.run(
+            command,
+            input=input,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{' '.join(command)}: not done after {timeout:.0f} s") from None
+    if check and done.returncode:
+        said = (done.stderr or done.stdout)[-_SAID:]
+        raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}\n{said}")
+    return done
 
 
 def _parse(stat: str) -> _Stat:
@@ -100,7 +139,7 @@ def start(
 
 
 def _members(group: int) -> list[int]:
-    """Live processes of a process group. A child of `nsenter` is one too: it stays in its parent's group."""
+    """Live processes of a process group. A child of `unshare` is one too: it stays in its parent's group."""
     found = (_stat(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
     return [stat.identity.pid for stat in found if stat and stat.group == group and not stat.ended]
 

@@ -1,7 +1,5 @@
 """What is written for the programs: the parts that have a reason, the same everywhere."""
 
-import ipaddress
-import itertools
 import json
 import re
 import subprocess
@@ -13,37 +11,8 @@ import pytest
 import yaml
 from cryptography import x509
 
-from . import certificates, controlgroups, dns, images, kind, network, node, oci, places, product, toolchain
-
-
-def test_containerd_stays_in_its_directory() -> None:
-    config = tomllib.loads(node.containerd_config(Path("/state/c"), "native"))
-    cri = config["plugins"]["io.containerd.grpc.v1.cri"]
-    assert config["root"] == "/state/c/containerd"
-    assert cri["sandbox_image"] == images.PAUSE
-    assert cri["restrict_oom_score_adj"] is True
-    assert cri["containerd"]["snapshotter"] == "native"
-
-
-def test_kubelet_keeps_images_and_has_its_own_control_groups() -> None:
-    config = yaml.safe_load(node.kubelet_config(Path("/state/c"), Path("/state/pki"), "node-2", "/pullpass-x"))
-    assert config["imageGCHighThresholdPercent"] == 100
-    assert config["cgroupRoot"] == "/pullpass-x"
-    assert config["clusterDNS"] == [dns.ADDRESS]
-    assert config["tlsCertFile"] == "/state/pki/node-2-server.crt"
-
-
-def test_every_node_s_pods_have_a_range_of_the_one_that_kube_proxy_knows() -> None:
-    ranges = [ipaddress.ip_network(network.pod_range(number)) for number in (1, 2, 3)]
-    assert all(one.subnet_of(ipaddress.ip_network(network.POD_RANGE)) for one in ranges)  # type: ignore[arg-type]
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(ranges, 2))
-    bridge = json.loads(node.cni_config(network.pod_range(2)))["plugins"][0]
-    assert bridge["ipam"]["ranges"] == [[{"subnet": str(ranges[1])}]]
-
-
-def test_dns_is_where_kubelet_sends_pods() -> None:
-    services = [m for m in yaml.safe_load_all(dns.manifests()) if m["kind"] == "Service"]
-    assert services[0]["spec"]["clusterIP"] == dns.ADDRESS
+from . import certificates, controlgroups, kind, oci, places, product, pythons, toolchain
+from .toolchain import Kubernetes
 
 
 def test_kind_gets_the_ports_of_the_cluster() -> None:
@@ -96,7 +65,8 @@ def test_certificates_say_who_and_for_which_names(tmp_path: Path) -> None:
 def test_archives_are_the_same_every_time(tmp_path: Path) -> None:
     files = [oci.File("bin", None), oci.File("bin/x", b"content")]
     for target in ("one.tar", "two.tar"):
-        oci.write(tmp_path / target, "localhost/x:1", files, config={"User": "65532"}, architecture="amd64")
+        image = oci.Image("localhost/x:1", [oci.layer(files)], {"User": "65532"})
+        oci.write(tmp_path / target, [image], "amd64")
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
     with tarfile.open(tmp_path / "one.tar") as archive:
         member = archive.extractfile("index.json")
@@ -109,18 +79,30 @@ def test_archives_are_the_same_every_time(tmp_path: Path) -> None:
 def test_pip_in_the_build_is_set_up_as_here() -> None:
     listed = (
         ":env:.cert='/etc/bundle.crt'\n:env:.config-file='/x'\nglobal.index-url='one'\n"
-        "install.find-links='\\n/a\\n/b'\nfreeze.user='true'\nglobal.cert='/old'\n"
+        "install.find-links='\\n/a\\n/b'\nfreeze.user='true'\nglobal.cert='/old'\nglobal.cache-dir='/data'\n"
+        "install.target='/t'\n"
     )
     expected = {"cert": "/etc/bundle.crt", "index-url": "one", "find-links": "\n/a\n/b"}
     assert product.pip_settings(listed) == expected
 
 
-def test_kubernetes_is_pinned_once() -> None:
-    minor = toolchain.kubernetes_version().removeprefix("v1.")
-    go_mod = (places.GO_SOURCES / "kubernetes/go.mod").read_text()
+@pytest.mark.parametrize(("which", "module"), [("newest", "kubernetes"), ("oldest", "kubernetes-oldest")])
+def test_kubernetes_is_pinned_once(which: Kubernetes, module: str) -> None:
+    minor = toolchain.kubernetes_version(which).removeprefix("v1.")
+    go_mod = (places.GO_SOURCES / module / "go.mod").read_text()
     staging = [line.split()[-1] for line in go_mod.splitlines() if line.startswith("\tk8s.io/") and "=>" in line]
     assert staging
     assert set(staging) == {f"v0.{minor}"}
+
+
+def test_the_versions_are_those_that_are_promised() -> None:
+    oldest, newest = (toolchain.kubernetes_version(which)[1:].rpartition(".")[0] for which in ("oldest", "newest"))
+    chart = yaml.safe_load((places.ROOT / "charts/pullpass/Chart.yaml").read_text())
+    assert chart["kubeVersion"] == f">={oldest}.0-0"
+    readme = (places.ROOT / "README.md").read_text()
+    assert f"Kubernetes {oldest} or later (tests run on {oldest} and {newest})" in readme
+    project = tomllib.loads((places.ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">={min(pythons.RELEASES)}"
 
 
 def test_the_go_that_is_taken_builds_everything(tmp_path: Path) -> None:

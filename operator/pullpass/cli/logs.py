@@ -22,22 +22,24 @@ _QUOTES_VALUES = re.compile(r"[\n(<]")
 
 def describe_exception(error: BaseException) -> str:
     """Describes an exception and those behind it: frames and types, and nothing that they say."""
-    return "\n".join(_described(traceback.TracebackException.from_exception(error, lookup_lines=False)))
+    return "\n".join(_described(error, {id(error)}))
 
 
-def _described(error: traceback.TracebackException) -> Iterator[str]:
-    if error.__cause__ is not None:
-        yield from _described(error.__cause__)
-        yield "which was the cause of"
-    elif error.__context__ is not None and not error.__suppress_context__:
-        yield from _described(error.__context__)
-        yield "and while that was handled"
-    yield error.exc_type.__qualname__ if error.exc_type is not None else "exception"
-    for frame in error.stack:
+def _described(error: BaseException, seen: set[int]) -> Iterator[str]:
+    before, link = error.__cause__, "which was the cause of"
+    if before is None and not error.__suppress_context__:
+        before, link = error.__context__, "and while that was handled"
+    if before is not None and id(before) not in seen:
+        seen.add(id(before))
+        yield from _described(before, seen)
+        yield link
+    yield type(error).__qualname__
+    for frame in traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False):
         yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
-    for number, member in enumerate(error.exceptions or (), 1):
-        yield f"  {number}. of its exceptions:"
-        yield from (f"  {line}" for line in _described(member))
+    if isinstance(error, BaseExceptionGroup):
+        for number, member in enumerate(error.exceptions, 1):
+            yield f"  {number}. of its exceptions:"
+            yield from (f"  {line}" for line in _described(member, seen))
 
 
 class TextFormatter(logging.Formatter):

@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import itertools
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ NAMESPACE = "web"
 PUBLISHER = "publisher"
 """A token with every right everywhere."""
 _ALL = ("content/read", "content/write", "content/delete", "metadata/read", "metadata/write")
+LOOPBACK = "127.0.0.1"
 _COST = 4
 
 
@@ -42,16 +44,23 @@ class Realm:
     """Runs in a thread of its own: the clients are other processes, and the tests wait for them. Over TLS where a
     certificate is mounted."""
 
-    def __init__(self, rules: Mapping[str, list[dict[str, Any]]], mount: Mount | None = None) -> None:
+    def __init__(
+        self, rules: Mapping[str, list[dict[str, Any]]], mount: Mount | None = None, address: str = LOOPBACK
+    ) -> None:
         now = datetime.now(UTC)
         self.mount = mount
         self.ca: KeyPair = new_ca(now)
+        self.address = address
         # localhost, not 127.0.0.1: crane follows no realm that is a private address.
+        self.host_name = "localhost" if address == LOOPBACK else address
         self.port = ports.free()
-        self.host = f"localhost:{self.port}"
+        self.host = f"{self.host_name}:{self.port}"
         self.url = f"{'https' if mount else 'http'}://{self.host}/token"
         self._cache = AccessCache(ONE)
         self._logins: dict[str, Login] = {}
+        self._records: dict[str, Record] = {}
+        self._versions = itertools.count(1)
+        self._loop = asyncio.new_event_loop()
         self._cache.on_secret("ADDED", _signing(new_leaf(self.ca, now), self.ca))
         self._cache.on_namespace("ADDED", {"metadata": {"name": NAMESPACE, "uid": "namespace"}})
         everything = [{"repositories": ["*"], "actions": list(_ALL)}]
@@ -62,12 +71,25 @@ class Realm:
         """The user name and password of the token with these rights."""
         return self._logins[name]
 
+    def rotate(self, name: str, overlap: timedelta) -> Login:
+        """Give the token its second password. The first stays valid for the overlap, from now. The same once more
+        changes the overlap."""
+        record, now = self._records[name], datetime.now(UTC)
+        login, slot = self._password(record.token_uid, name, "bbbbbb", now)
+        retiring = replace(record.slots["password1"], valid_until=now + overlap)
+        rotated = replace(record, published="password2").with_slot("password1", retiring).with_slot("password2", slot)
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(self._put, rotated)
+        self._loop.call_soon_threadsafe(done.set)
+        done.wait()
+        return login
+
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Answer until the context ends."""
-        loop = asyncio.new_event_loop()
+        loop = self._loop
         started = threading.Event()
-        serving = self._server().serve("127.0.0.1", self.port)
+        serving = self._server().serve(self.address, self.port)
         loop.run_until_complete(serving.__aenter__())
         loop.call_soon(started.set)
         thread = threading.Thread(target=loop.run_forever, name="token server")
@@ -89,13 +111,9 @@ class Realm:
 
     def _token(self, name: str, granted: list[dict[str, Any]], now: datetime) -> None:
         """A ScopeMap, a RegistryToken that refers to it, and its credential record."""
-        uid, nonce, id_ = f"uid-{name}", f"nonce-{name}", "aaaaaa"
-        password = derive(b"s" * 32, uid, nonce, id_).text
-        hash_ = hashing.hash_password(password, _COST)
-        slot = Slot(id_, nonce, "seed", hash_, now - timedelta(days=1), None, None)
-        record = Record(uid, NAMESPACE, name, published="password1").with_slot("password1", slot)
-        secret = record.to_secret("credentials")
-        secret["metadata"]["resourceVersion"] = "1"
+        uid = f"uid-{name}"
+        login, slot = self._password(uid, name, "aaaaaa", now - timedelta(days=1))
+        self._records[name] = Record(uid, NAMESPACE, name, published="password1").with_slot("password1", slot)
         self._cache.on_scope_map(
             "ADDED",
             {
@@ -110,8 +128,19 @@ class Realm:
                 "spec": {"scopeMapRef": {"name": name}, "enabled": True},
             },
         )
-        self._cache.on_secret("ADDED", secret)
-        self._logins[name] = Login(f"{NAMESPACE}.{name}", password)
+        self._put(self._records[name])
+        self._logins[name] = login
+
+    def _password(self, uid: str, name: str, id_: str, created_at: datetime) -> tuple[Login, Slot]:
+        nonce = f"nonce-{name}"
+        password = derive(b"s" * 32, uid, nonce, id_).text
+        slot = Slot(id_, nonce, "seed", hashing.hash_password(password, _COST), created_at, None, None)
+        return Login(f"{NAMESPACE}.{name}", password), slot
+
+    def _put(self, record: Record) -> None:
+        secret = record.to_secret("credentials")
+        secret["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._cache.on_secret("MODIFIED", secret)
 
 
 def _signing(leaf: KeyPair, ca: KeyPair) -> dict[str, Any]:

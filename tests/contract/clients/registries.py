@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.clients.content import blobs_of
 from tests.cluster import ports, processes, toolchain
 
-from .realm import ISSUER, SERVICE, Realm
+from .realm import ISSUER, LOOPBACK, SERVICE, Realm
 
 PROGRAMS = {"2.8.2": "docker-registry", "3.1.2": "registry"}
 """CNCF Distribution, by version."""
@@ -80,10 +80,11 @@ class Registry:
 def running(version: str, directory: Path, realm: Realm | None) -> Iterator[Registry]:
     """A registry that sends clients to the realm, or lets everybody do everything where there is none.
 
-    It serves with the realm's certificate where that has one.
+    It serves at the realm's address, and with its certificate where that has one.
     """
     port = ports.free()
-    served = {"addr": f"127.0.0.1:{port}", "secret": "of this test"}
+    address, host = (realm.address, realm.host_name) if realm is not None else (LOOPBACK, "localhost")
+    served = {"addr": f"{address}:{port}", "secret": "of this test"}
     config: dict[str, object] = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
@@ -104,17 +105,19 @@ def running(version: str, directory: Path, realm: Realm | None) -> Iterator[Regi
     processes.start([program, "serve", file], pid_file=pid_file, log=log, env={"OTEL_TRACES_EXPORTER": "none"})
     tls = realm.mount.client_context() if realm is not None and realm.mount is not None else None
     try:
-        processes.wait_until(partial(_answers, port, tls), "it answers", timeout=120, pid_files=[pid_file], log=log)
-        yield Registry(f"localhost:{port}", directory)
+        processes.wait_until(
+            partial(_answers, address, port, tls), "it answers", timeout=120, pid_files=[pid_file], log=log
+        )
+        yield Registry(f"{host}:{port}", directory)
     finally:
         processes.stop(pid_file)
 
 
-def _answers(port: int, tls: ssl.SSLContext | None) -> bool:
+def _answers(address: str, port: int, tls: ssl.SSLContext | None) -> bool:
     connection = (
-        http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        http.client.HTTPConnection(address, port, timeout=30)
         if tls is None
-        else http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=tls)
+        else http.client.HTTPSConnection(address, port, timeout=30, context=tls)
     )
     with closing(connection):
         try:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients import content
+from tests.clients.api import Api
 from tests.clients.client import Client, Credentials
-from tests.clients.containers import Buildah, Podman, Skopeo
-from tests.clients.content import TAG, blobs_of
+from tests.clients.containers import Buildah, DebianBuildah, Podman, Skopeo
+from tests.clients.content import TAG, Content, blobs_of
 from tests.clients.crane import Crane
-from tests.clients.ctr import Ctr, containerd
+from tests.clients.ctr import Ctr1, Ctr2, containerd
 from tests.clients.docker import Docker
 from tests.clients.helm import Helm3, Helm4
 from tests.clients.oras import Oras
@@ -22,8 +23,24 @@ from .registries import PROGRAMS, Registry, running
 
 VERSIONS = tuple(PROGRAMS)
 CLIENTS: dict[str, type[Client]] = {
-    client.name: client for client in (Docker, Ctr, Skopeo, Podman, Buildah, Crane, Regctl, Oras, Helm3, Helm4)
+    client.name: client
+    for client in (
+        Docker,
+        Ctr1,
+        Ctr2,
+        Skopeo,
+        Podman,
+        DebianBuildah,
+        Buildah,
+        Crane,
+        Regctl,
+        Oras,
+        Helm3,
+        Helm4,
+    )
 }
+WITHOUT_ENGINE = tuple(name for name in CLIENTS if name != Docker.name)
+"""Docker is tested in a module of its own: among the tests with a cluster, of which some end the engine."""
 ACTIONS = {
     "none": [],
     "read": ["content/read"],
@@ -58,7 +75,7 @@ def rules(rights: str) -> list[dict[str, Any]]:
         return [{"repositories": [f"{rights}/*"], "actions": ACTIONS[rights]}]
     if rights == "none":
         return [{"repositories": ["elsewhere/app"], "actions": ACTIONS["wildcard"]}]
-    names = [repository(rights, client, operation) for client in CLIENTS for operation in ALLOWED]
+    names = [repository(rights, client, operation) for client in (*CLIENTS, Api.name) for operation in ALLOWED]
     return [{"repositories": [f"{rights}/{BASE}", *names], "actions": ACTIONS[rights]}]
 
 
@@ -89,9 +106,10 @@ class Stage:
         return client
 
     def client(self, registry: Registry, name: str, credentials: Credentials | None, directory: str) -> Client:
-        if name == Ctr.name:
-            Ctr.socket = self._containerd()
-        return CLIENTS[name](registry.host, credentials, self._directory / f"{name}-{directory}")
+        client = CLIENTS[name]
+        if issubclass(client, Ctr2):
+            client.socket = self._containerd(client.daemon)
+        return client(registry.host, credentials, self._directory / f"{name}-{directory}")
 
     def _expected(self, version: str, name: str, operation: str) -> Any:
         """What the operation gives on the open registry of this version, to a client that has not logged in."""
@@ -104,7 +122,7 @@ class Stage:
         blobs = blobs_of(given.manifest)
         known = {
             "pull": given.digest,
-            "mount": (blobs, [201] * len(blobs)),
+            "mount": (blobs, [201] * _mounted(client, given)),
             "tags": [TAG],
             "catalog": True,
             "delete": [],
@@ -115,8 +133,8 @@ class Stage:
 
     def prepare(self, registry: Registry, name: str, operation: str, rights: str) -> None:
         """Put into the registry what the operation needs."""
-        publisher = Docker(registry.host, self.realm.login(PUBLISHER), self._directory / "publisher")
-        given = self.contents[CLIENTS[name].takes]
+        publisher = Api(registry.host, self.realm.login(PUBLISHER))
+        given = self.contents[CLIENTS.get(name, Client).takes]
         target = f"{repository(rights, name, operation)}:{TAG}"
         if operation == "mount":
             publisher.push(given, f"{rights}/{BASE}:{TAG}")
@@ -137,7 +155,7 @@ class Stage:
 
         def mount() -> Any:
             client.mount(f"{rights}/{BASE}:{TAG}", image)
-            return registry.content(image), registry.mounts(place, len(given.blobs))
+            return registry.content(image), registry.mounts(place, _mounted(client, given))
 
         def delete() -> Any:
             client.delete(image)
@@ -155,13 +173,19 @@ class Stage:
         }
         return does[operation]()
 
-    def _start_containerd(self) -> Path:
-        return self._ending.enter_context(containerd(self._new("containerd")))
+    def _start_containerd(self, program: str) -> Path:
+        return self._ending.enter_context(containerd(program, self._new(program.replace("/", "_"))))
 
     def _new(self, name: str) -> Path:
         made = self._directory / name
         made.mkdir()
         return made
+
+
+def _mounted(client: Client, given: Content) -> int:
+    """How many blobs the client mounts."""
+    config, *layers = blobs_of(given.manifest)
+    return len([config, *layers] if client.mounts_config else layers)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from tests.clients.api import Api
 from tests.clients.content import MANIFEST, TAG, digest_of
 from tests.contract.clients.realm import SERVICE
 from tests.contract.clients.stage import VERSIONS, Stage, repository
@@ -35,8 +36,8 @@ def ask(host: str, method: str, path: str, body: str | None = None, **headers: s
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_form_without_a_user_and_basic_beside_it(stage: Stage, version: str, rights: str) -> None:
     registry = stage.registry(version, True)
-    stage.prepare(registry, "docker", "pull", rights)
-    place = repository(rights, "docker", "pull")
+    stage.prepare(registry, Api.name, "pull", rights)
+    place = repository(rights, Api.name, "pull")
     login = stage.realm.login(rights)
     basic = "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
     form = urlencode({"service": SERVICE, "scope": f"repository:{place}:pull", "grant_type": "password"})

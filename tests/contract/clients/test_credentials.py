@@ -5,11 +5,11 @@ import pytest
 from tests.clients.client import RefusedError
 from tests.clients.content import TAG
 from tests.contract.clients.realm import Login
-from tests.contract.clients.stage import CLIENTS, VERSIONS, Stage, repository
+from tests.contract.clients.stage import VERSIONS, WITHOUT_ENGINE, Stage, repository
 
 each = pytest.mark.parametrize(
     ("version", "client"),
-    [pytest.param(version, name, id=f"{version}-{name}") for version in VERSIONS for name in CLIENTS],
+    [pytest.param(version, name, id=f"{version}-{name}") for version in VERSIONS for name in WITHOUT_ENGINE],
 )
 
 

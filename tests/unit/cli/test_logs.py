@@ -94,6 +94,14 @@ def test_every_exception_of_a_chain_is_named(stream: io.StringIO, form: str) -> 
     assert " in _plain" in written
 
 
+def test_exceptions_that_were_caused_by_each_other_are_named_once(stream: io.StringIO) -> None:
+    logs.configure("info", "text")
+    one, other = ValueError(SECRET), TypeError(SECRET)
+    one.__cause__, other.__cause__ = other, one
+    log.error("it failed", exc_info=one)
+    assert stream.getvalue().splitlines()[1:] == ["TypeError", "which was the cause of", "ValueError"]
+
+
 def test_what_another_formatter_left_on_the_record_is_not_written(stream: io.StringIO) -> None:
     logs.configure("info", "text")
     try:
