@@ -1,15 +1,22 @@
 """Processes with a twentieth of a processor: they start, and they answer whatever reaches them."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.chaos import programs
+from tests.chaos.api import NAMESPACES, Api
 from tests.chaos.large import LargeMaps
 from tests.chaos.pressing import Clients
+from tests.chaos.programs import CREDENTIALS, SYSTEM, Program
 from tests.chaos.stage import Stage
 from tests.chaos.starving import starved
 from tests.chaos.waiting import eventually, until
+from tests.cluster import places, ports, provider, start_control_plane
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.asyncio(loop_scope="package")]
 
@@ -17,6 +24,7 @@ MILLICORES = 50
 MAPS = 200
 EDITS = 100
 LOGINS = 100
+FORGETFUL = "forgetful"
 PATIENCE = 600.0
 """Seconds for a start, which takes about one minute where nothing else runs."""
 
@@ -73,6 +81,38 @@ async def test_an_operator_starts_and_leads(stage: Stage, large: LargeMaps) -> N
     other.keep()
     await stage.tokens.calm()
     await stage.settled()
+
+
+async def test_an_operator_reads_lists_that_the_api_server_forgets_meanwhile() -> None:
+    """As it is with 20,000 tokens: to read them takes longer than the five minutes after which lists are forgotten."""
+    health, metrics = ports.free(), ports.free()
+    try:
+        cluster = await asyncio.to_thread(start_control_plane, FORGETFUL, compaction="2s")
+        async with Api.connect(cluster.kubeconfig) as api, aiohttp.ClientSession() as session:
+            await asyncio.to_thread(cluster.kubectl, "apply", "-f", str(places.ROOT / "crds"))
+            await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", "crd", "--all")
+            for namespace in (SYSTEM, CREDENTIALS):
+                await api.create(NAMESPACES, {"metadata": {"name": namespace}})
+            await LargeMaps(api, MAPS).create()
+            operator = Program(
+                cluster, "operator", programs.operator("operator", health, metrics, "none"), cluster.kubeconfig
+            )
+            with operator, starved(operator, MILLICORES):
+
+                async def leads() -> bool:
+                    assert operator.alive, "the operator has ended"
+                    # Without a write there is nothing to forget.
+                    await api.merge(f"{NAMESPACES}/{SYSTEM}", {"metadata": {"annotations": {"now": str(time.time())}}})
+                    try:
+                        async with session.get(f"http://127.0.0.1:{metrics}/metrics") as answer:
+                            return "pullpass_operator_leader 1.0" in await answer.text()
+                    except (aiohttp.ClientError, OSError, TimeoutError):
+                        return False
+
+                await eventually(leads, "a starved operator leads", seconds=PATIENCE, every=0.5)
+            assert "took so long that it begins anew" in operator.log.read_text(), "this test has shown nothing"
+    finally:
+        await asyncio.to_thread(provider.stop, FORGETFUL)
 
 
 async def _leads(stage: Stage) -> bool:

@@ -26,6 +26,7 @@ class Record:
     etcd_peer_port: int
     programs: tuple[str, ...]
     kubernetes: Kubernetes
+    compaction: str
 
     @property
     def addresses(self) -> Addresses:
@@ -50,7 +51,8 @@ class ControlPlane(Cluster):
         processes.stop(self.pid_file("kube-apiserver"), first=signal.SIGKILL)
 
     def start_api_server(self) -> None:
-        programs.api_server(self.launch, self.pki, self.record.addresses, self.record.kubernetes)
+        record = self.record
+        programs.api_server(self.launch, self.pki, record.addresses, record.kubernetes, record.compaction)
         self.wait_api_server()
 
     def stop_etcd(self) -> None:
@@ -104,7 +106,7 @@ class ControlPlane(Cluster):
         return all(processes.alive(processes.read(self.pid_file(name))) for name in others)
 
 
-def start(name: str, *, controllers: bool, kubernetes: Kubernetes) -> ControlPlane:
+def start(name: str, *, controllers: bool, kubernetes: Kubernetes, compaction: str) -> ControlPlane:
     """Start a control plane, or attach to a running one of that name and version. The caller has it locked."""
     for program in programs.PROGRAMS:
         programs.program(program, kubernetes)
@@ -114,7 +116,7 @@ def start(name: str, *, controllers: bool, kubernetes: Kubernetes) -> ControlPla
     remove(name)
     try:
         with progress.step(f"starting control plane {name}, Kubernetes {toolchain.kubernetes_version(kubernetes)}"):
-            return _start(name, controllers, kubernetes)
+            return _start(name, controllers, kubernetes, compaction)
     except BaseException:
         _keep_logs(name)
         remove(name)
@@ -144,13 +146,13 @@ def remove(name: str) -> None:
     shutil.rmtree(directory)
 
 
-def _start(name: str, controllers: bool, kubernetes: Kubernetes) -> ControlPlane:
+def _start(name: str, controllers: bool, kubernetes: Kubernetes, compaction: str) -> ControlPlane:
     wanted = programs.PROGRAMS if controllers else programs.PROGRAMS[:2]
-    record = Record(ports.free(), ports.free(), ports.free(), wanted, kubernetes)
+    record = Record(ports.free(), ports.free(), ports.free(), wanted, kubernetes, compaction)
     cluster = ControlPlane(name, record)
     programs.etcd(cluster.launch, cluster.directory / "etcd", record.addresses)
     programs.prepare(cluster.pki, record.addresses)
-    programs.api_server(cluster.launch, cluster.pki, record.addresses, kubernetes)
+    programs.api_server(cluster.launch, cluster.pki, record.addresses, kubernetes, compaction)
     cluster.wait_api_server()
     if controllers:
         programs.controller_manager(cluster.launch, cluster.pki, kubernetes)

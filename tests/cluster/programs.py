@@ -91,10 +91,11 @@ def etcd(start: Start, data: Path, addresses: Addresses) -> Path:
     return start("etcd", [toolchain.tool("etcd"), *flags])
 
 
-def api_server(start: Start, pki: Path, addresses: Addresses, kubernetes: Kubernetes) -> Path:
+def api_server(start: Start, pki: Path, addresses: Addresses, kubernetes: Kubernetes, compaction: str) -> Path:
     """Start the API server, with authorization and admission as in production."""
     flags = [
         f"--etcd-servers=http://127.0.0.1:{addresses.etcd_port}",
+        f"--etcd-compaction-interval={compaction}",
         f"--secure-port={addresses.api_port}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--authorization-mode=Node,RBAC",

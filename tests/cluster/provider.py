@@ -19,15 +19,18 @@ def start(name: str = "pullpass", *, nodes: int = 1) -> KindCluster:
         return kind.start(name, nodes)
 
 
-def start_control_plane(name: str, *, controllers: bool = True, kubernetes: Kubernetes = "newest") -> ControlPlane:
+def start_control_plane(
+    name: str, *, controllers: bool = True, kubernetes: Kubernetes = "newest", compaction: str = "5m"
+) -> ControlPlane:
     """Start etcd, API server and (unless `controllers` is off) controller manager, or attach to running ones.
 
-    `kubernetes` is the version of the latter two. That is enough for whatever only talks to the API, in a few seconds
-    and without root.
+    `kubernetes` is the version of the latter two, and `compaction` after how long the API server forgets older
+    versions of what is stored, with the default of Kubernetes. That is enough for whatever only talks to the API, in a
+    few seconds and without root.
     """
     with _locked(name):
         kind.remove(name)
-        return controlplane.start(name, controllers=controllers, kubernetes=kubernetes)
+        return controlplane.start(name, controllers=controllers, kubernetes=kubernetes, compaction=compaction)
 
 
 def attach(name: str) -> Cluster | None:

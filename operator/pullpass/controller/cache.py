@@ -298,6 +298,32 @@ class Cache:
         tokens = {key for secret in changed for key in self.tokens_by_secret.get((namespace, secret), ())}
         return keys | {Key("place", namespace, self.tokens[key].uid) for key in tokens}
 
+    def holds(self, plural: str, body: Body) -> bool:
+        """Whether an object is known, in this version or a later one."""
+        metadata = body["metadata"]
+        known = self._stored(plural, metadata.get("namespace", ""), metadata["name"], metadata.get("labels") or {})
+        return (
+            known is not None
+            and known.uid == metadata["uid"]
+            and int(known.resource_version) >= int(metadata["resourceVersion"])
+        )
+
+    def _stored(self, plural: str, namespace: str, name: str, labels: Mapping[str, str]) -> Any:
+        match plural:
+            case "registrytokens":
+                return self.tokens.get(Key("token", namespace, name))
+            case "scopemaps":
+                return self.scope_maps.get(name)
+            case "namespaces":
+                return self.namespaces.get(name)
+            case "serviceaccounts":
+                return self.service_accounts.get(namespace, {}).get(name)
+            case "secrets" if labels.get(names.COMPONENT_LABEL) == names.CREDENTIAL_RECORD:
+                return self.records.get(labels.get(names.TOKEN_UID_LABEL, ""))
+            case "secrets":
+                return self.pull_secrets.get((namespace, name))
+        return None
+
     def known(self, plural: str) -> Iterator[Body]:
         """What is known of one kind, each with only the metadata that tells it from others."""
         if plural == "registrytokens":

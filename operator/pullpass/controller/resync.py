@@ -4,12 +4,13 @@ Before a decision, because half of the facts make a write too many. Later, becau
 a position that got too old it lists anew and tells only of what is there.
 """
 
+import logging
 from collections.abc import Callable
 
 from pullpass.api import names
 from pullpass.controller.cache import DELETED, Body, Cache
 from pullpass.controller.queue import Key
-from pullpass.kube.client import Kube
+from pullpass.kube.client import Gone, Kube
 from pullpass.kube.resources import (
     NAMESPACES,
     REGISTRY_TOKENS,
@@ -19,6 +20,8 @@ from pullpass.kube.resources import (
     Resource,
 )
 from pullpass.kube.timeslice import TimeSlice
+
+log = logging.getLogger(__name__)
 
 Observe = Callable[[str | None, Body], set[Key]]
 
@@ -44,6 +47,18 @@ async def resync(kube: Kube, cache: Cache, credentials_namespace: str) -> set[Ke
 
 async def _compare(kube: Kube, cache: Cache, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
     keys: set[Key] = set()
+    while True:
+        try:
+            await _compare_list(kube, cache, resource, selector, observe, keys)
+            return keys
+        except Gone:
+            # The API server has forgotten its version meanwhile. What was read is known, so another is read sooner.
+            log.info("the list of %s took so long that it begins anew", resource.plural)
+
+
+async def _compare_list(
+    kube: Kube, cache: Cache, resource: Resource, selector: str | None, observe: Observe, keys: set[Key]
+) -> None:
     listed: set[tuple[str, str]] = set()
     slice_ = TimeSlice()
     version = ""
@@ -59,4 +74,3 @@ async def _compare(kube: Kube, cache: Cache, resource: Resource, selector: str |
         gone = (metadata["namespace"], metadata["name"]) not in listed
         if gone and int(metadata["resourceVersion"]) <= int(version):
             keys |= observe(DELETED, {"metadata": {**metadata, "resourceVersion": version}})
-    return keys

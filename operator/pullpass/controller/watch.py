@@ -7,10 +7,12 @@ standby replica harmless.
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from http import HTTPStatus
 from typing import Any
 
 import kopf
+from kopf._cogs.clients import errors, fetching
 from kopf._core.reactor import inventory
 
 from pullpass.api import names
@@ -31,6 +33,32 @@ class Memories(inventory.ResourceMemories):
     async def recall(self, raw_body: Any, **more: Any) -> inventory.ResourceMemory:
         """A memory that is forgotten after the event."""
         return await super().recall(raw_body, **{**more, "ephemeral": True})
+
+
+log = logging.getLogger(__name__)
+
+_list_objects = fetching.fetch_objs
+
+
+def make_lister(cache: Cache) -> Callable[..., AsyncIterator[tuple[Collection[Any], str]]]:
+    """Makes what Kopf is to list objects with: as it does itself, but only what the cache has not got yet.
+
+    An API server forgets the version of a list after some minutes, and with little processor time a large one takes
+    longer. Kopf would end the process for that. This begins anew, and comes to the end: what is known costs little.
+    """
+
+    async def fetch_objs(*, resource: Any, **more: Any) -> AsyncIterator[tuple[Collection[Any], str]]:
+        while True:
+            try:
+                async for objects, version in _list_objects(resource=resource, **more):
+                    yield [one for one in objects if not cache.holds(resource.plural, one)], version
+                return
+            except errors.APIError as error:
+                if error.status != HTTPStatus.GONE:
+                    raise
+                log.info("the list of %s took so long that it begins anew", resource.plural)
+
+    return fetch_objs
 
 
 Wake = Callable[[Iterable[Key], bool], None]
@@ -104,6 +132,7 @@ async def run(
     """
     ready = asyncio.Event()
     others = asyncio.all_tasks()
+    fetching.fetch_objs = make_lister(cache)
     kopf_tasks = await kopf.spawn_tasks(
         registry=make_registry(cache, wake, settings),
         settings=make_kopf_settings(),

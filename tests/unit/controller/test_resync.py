@@ -1,5 +1,6 @@
 """The cache comes to agree with what the API server lists, whatever the watches lost."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from pullpass.controller.cache import Cache
 from pullpass.controller.queue import Key
 from pullpass.controller.resync import resync
-from pullpass.kube.client import Unavailable
+from pullpass.kube.client import Gone, Page, Unavailable
 from pullpass.kube.resources import NAMESPACES, REGISTRY_TOKENS, SCOPE_MAPS, SECRETS, SERVICE_ACCOUNTS, Resource
 from tests.unit.controller.world import KEY, World
 
@@ -51,6 +52,26 @@ async def test_a_cache_that_knows_all_has_nothing_to_do() -> None:
     assert await resync(world.api, world.cache, "credentials") == set()
     assert everything(world.cache) == before
     assert len(world.api.writes) == writes
+
+
+async def test_a_list_that_the_api_server_forgets_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await settled()
+    whole, left = world.api.pages, ["secrets", "registrytokens", "secrets"]
+
+    async def forgotten(resource: Resource, *arguments: Any, **more: Any) -> AsyncIterator[Page]:
+        async for page in whole(resource, *arguments, **more):
+            if resource.plural in left:
+                left.remove(resource.plural)
+                yield Page(page.items[:1], page.resource_version, "next")
+                raise Gone("the provided continue parameter is too old", 410)
+            yield page
+
+    monkeypatch.setattr(world.api, "pages", forgotten)
+    cache = Cache()
+    keys = await resync(world.api, cache, "credentials")
+    assert everything(cache) == everything(world.cache)
+    assert KEY in keys
+    assert left == []
 
 
 async def test_a_pull_secret_whose_deletion_was_lost_is_made_again() -> None:
