@@ -88,6 +88,9 @@ async def dispatch(queue: WorkQueue, passes: Mapping[Kind, Pass], statuses: Work
         while True:
             key = await queue.get()
             group.create_task(_pass(queue, key, passes[key.kind], statuses))
+            # One pass begins in each turn of the event loop. With little processor time a turn of many would take
+            # seconds, and the renewal of the Lease, which needs several, would come too late.
+            await asyncio.sleep(0)
 
 
 async def _pass(queue: WorkQueue, key: Key, work_on: Pass, statuses: WorkQueue) -> None:

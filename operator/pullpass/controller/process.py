@@ -7,6 +7,7 @@ starts it anew.
 """
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Iterable
@@ -133,6 +134,9 @@ async def _lead(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
     # Reading everything may take long, and without processor time the Lease cannot be renewed meanwhile. Who lost it by
     # that would end, and begin to read everything.
     await state.synced.wait()
+    # All that was read stays. Looking at it for garbage would stop everything, the renewal of the Lease as well.
+    gc.collect()
+    gc.freeze()
     # First its turn, then the Lease: what waits for its turn may have lost the Lease meanwhile.
     paced = kube.guarded(Pace(settings.writes_per_second).wait)
     end = await lead(paced, namespace=settings.namespace, name=LEASE_NAME, identity=settings.identity, work=work)
