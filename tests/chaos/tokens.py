@@ -149,12 +149,12 @@ class Tokens:
         reasons = await asyncio.gather(*(self._why(name, there[name], retired) for name in self.names))
         return [f"{name}: {why}" for name, why in zip(self.names, reasons, strict=True) if why]
 
-    async def ready(self, name: str) -> Mapping[str, Any]:
-        """The condition Ready of a token of the team; empty where there is none yet."""
-        return _ready(await self._api.get(f"{tokens_of(TEAM)}/{name}"))
+    async def condition(self, name: str, type_: str = "Ready") -> Mapping[str, Any]:
+        """A condition of a token of the team; empty where it is not there."""
+        return _condition(await self._api.get(f"{tokens_of(TEAM)}/{name}"), type_)
 
     async def _why(self, name: str, found: Mapping[str, Any], retired: bool) -> str:
-        status, ready = found.get("status") or {}, _ready(found)
+        status, ready = found.get("status") or {}, _condition(found, "Ready")
         if ready.get("status") != "True" or ready.get("observedGeneration") != found["metadata"]["generation"]:
             return f"not Ready for this spec: {ready.get('message', 'no status')}"
         account = self._ledger.accounts.get(f"{TEAM}/{name}")
@@ -196,9 +196,9 @@ class Tokens:
         return max((end - now).total_seconds() if end is not None else float("inf") for end in ends)
 
 
-def _ready(found: Mapping[str, Any]) -> Mapping[str, Any]:
+def _condition(found: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     conditions: list[Mapping[str, Any]] = (found.get("status") or {}).get("conditions", [])
-    return next((condition for condition in conditions if condition["type"] == "Ready"), {})
+    return next((condition for condition in conditions if condition["type"] == type_), {})
 
 
 def _overlap(policy: Mapping[str, str]) -> float:

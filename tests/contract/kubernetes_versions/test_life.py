@@ -43,7 +43,7 @@ async def answered(stage: Stage, login: Login, answer: str) -> None:
 
 async def has_reason(stage: Stage, expected: str) -> None:
     async def has() -> bool:
-        return (await stage.tokens.ready("life")).get("reason") == expected
+        return (await stage.tokens.condition("life")).get("reason") == expected
 
     await eventually(has, f"the status says {expected}")
 
