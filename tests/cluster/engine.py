@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,8 +34,8 @@ SOCKET = _DIRECTORY / "docker.sock"
 PID_FILE = _DIRECTORY / "engine.pid"
 _BEFORE = _DIRECTORY / "before.json"
 """How the machine was before it was started."""
-_BRIDGE, _NODES_BRIDGE = "pullpass0", "pullpass1"
-"""Of the engine itself and of `NETWORK`."""
+_BRIDGE = "pullpass0"
+"""Of the engine itself. Those of its networks have the names that Docker gives."""
 _NETWORKS = [IPv4Network(f"{first}.0.0/16") for first in ("172.28", "172.29", "172.30", "172.31", "10.213", "10.214")]
 """The first that nothing here leads to is the engine's: the lower half for networks, the last /24 for its bridge."""
 _GROUP = ControlGroup("/pullpass-engine")
@@ -100,9 +100,7 @@ class Engine:
         """Make `NETWORK` where it is not there."""
         if self._has_network():
             return
-        # Our own engine's bridges are known by their names. In another engine Docker gives the name.
-        options = [f"--opt=com.docker.network.bridge.name={_NODES_BRIDGE}"] if self.ours else []
-        made = self.docker("network", "create", "--driver=bridge", *options, NETWORK, check=False)
+        made = self.docker("network", "create", "--driver=bridge", NETWORK, check=False)
         if made.returncode and not self._has_network():  # it may be there by now
             raise RuntimeError(f"docker network create {NETWORK}: {made.stderr}")
 
@@ -266,10 +264,11 @@ def _end() -> None:
 
 
 def _put_back(before: dict[str, Any]) -> None:
-    bridges = [name for name in (_BRIDGE, _NODES_BRIDGE) if Path("/sys/class/net", name).exists()]
     # A machine that was started anew since has none of it, and may have an engine of its own by now.
     if before["boot"] == _BOOT.read_text():
-        firewall.clean(before["firewall"], [_BRIDGE, _NODES_BRIDGE], IPv4Network(before["network"]))
+        network = IPv4Network(before["network"])
+        bridges = _bridges(network)
+        firewall.clean(before["firewall"], bridges, network)
         _FORWARDING.write_text(before["forwarding"])
         for name in bridges:
             _ip("link", "delete", name)
@@ -279,6 +278,13 @@ def _put_back(before: dict[str, Any]) -> None:
         for directory, _, _ in os.walk(path, topdown=False):
             with suppress(OSError):  # somebody has put something there
                 os.rmdir(directory)
+
+
+def _bridges(network: IPv4Network) -> list[str]:
+    """The bridges of our own engine: those with an address in its network, and the one that may not have it yet."""
+    fields = [line.split() for line in _ip("-4", "-oneline", "address", "show", "type", "bridge").splitlines()]
+    found = {name for _, name, _, address, *_ in fields if IPv4Interface(address).ip in network}
+    return sorted(found | ({_BRIDGE} if Path("/sys/class/net", _BRIDGE).exists() else set()))
 
 
 def _free_network() -> IPv4Network:

@@ -106,6 +106,7 @@ def test_a_failure_in_the_block_ends_it() -> None:
 
 
 def test_an_engine_that_answers_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untouched = machine_state()
     with engine.use() as own:
         socket = tmp_path / "docker.sock"
         socket.symlink_to(engine.SOCKET)
@@ -124,6 +125,7 @@ def test_an_engine_that_answers_is_left_as_it_was(tmp_path: Path, monkeypatch: p
         assert main(["down", "--all"]) == 0
         assert contents(own) == before
         own.docker("rm", "--force", own.docker("ps", "--quiet").stdout.strip())
+    assert machine_state() == untouched, "also of networks that others have made in it"
 
 
 def hello(directory: Path) -> Path:
