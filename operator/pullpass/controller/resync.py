@@ -48,18 +48,26 @@ async def resync(kube: Kube, cache: Cache, credentials_namespace: str) -> set[Ke
 async def _compare(kube: Kube, cache: Cache, resource: Resource, selector: str | None, observe: Observe) -> set[Key]:
     keys: set[Key] = set()
     while True:
+        listed: set[tuple[str, str]] = set()
         try:
-            await _compare_list(kube, cache, resource, selector, observe, keys)
+            await _compare_list(kube, cache, resource, selector, observe, keys, listed)
             return keys
         except Gone:
             # The API server has forgotten its version meanwhile. What was read is known, so another is read sooner.
+            if not listed:
+                raise
             log.info("the list of %s took so long that it begins anew", resource.plural)
 
 
 async def _compare_list(
-    kube: Kube, cache: Cache, resource: Resource, selector: str | None, observe: Observe, keys: set[Key]
+    kube: Kube,
+    cache: Cache,
+    resource: Resource,
+    selector: str | None,
+    observe: Observe,
+    keys: set[Key],
+    listed: set[tuple[str, str]],
 ) -> None:
-    listed: set[tuple[str, str]] = set()
     slice_ = TimeSlice()
     version = ""
     async for page in kube.pages(resource, label_selector=selector):

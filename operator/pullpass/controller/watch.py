@@ -20,6 +20,10 @@ from pullpass.controller.cache import Cache
 from pullpass.controller.queue import Key
 from pullpass.controller.settings import OperatorSettings
 
+log = logging.getLogger(__name__)
+
+_list_objects = fetching.fetch_objs
+
 WATCH_RETRY_SECONDS = (1, 1, 2, 3, 5, 8, 13, 21, *(30,) * 60)
 """How long a watch waits for an API server that is away before the process ends and is restarted: half an hour."""
 
@@ -35,11 +39,6 @@ class Memories(inventory.ResourceMemories):
         return await super().recall(raw_body, **{**more, "ephemeral": True})
 
 
-log = logging.getLogger(__name__)
-
-_list_objects = fetching.fetch_objs
-
-
 def make_lister(cache: Cache) -> Callable[..., AsyncIterator[tuple[Collection[Any], str]]]:
     """Makes what Kopf is to list objects with: as it does itself, but only what the cache has not got yet.
 
@@ -49,12 +48,15 @@ def make_lister(cache: Cache) -> Callable[..., AsyncIterator[tuple[Collection[An
 
     async def fetch_objs(*, resource: Any, **more: Any) -> AsyncIterator[tuple[Collection[Any], str]]:
         while True:
+            begun = False
             try:
                 async for objects, version in _list_objects(resource=resource, **more):
+                    begun = True
                     yield [one for one in objects if not cache.holds(resource.plural, one)], version
                 return
             except errors.APIError as error:
-                if error.status != HTTPStatus.GONE:
+                # Without a first page there was no version to forget: something else is wrong.
+                if error.status != HTTPStatus.GONE or not begun:
                     raise
                 log.info("the list of %s took so long that it begins anew", resource.plural)
 

@@ -74,6 +74,20 @@ async def test_a_list_that_the_api_server_forgets_begins_anew(monkeypatch: pytes
     assert left == []
 
 
+async def test_a_list_that_is_gone_before_its_first_page_is_not_asked_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await settled()
+
+    async def gone(*_: Any, **__: Any) -> AsyncIterator[Page]:
+        raise Gone("too old", 410)
+        yield
+
+    monkeypatch.setattr(world.api, "pages", gone)
+    with pytest.raises(Gone):
+        await resync(world.api, Cache(), "credentials")
+
+
 async def test_a_pull_secret_whose_deletion_was_lost_is_made_again() -> None:
     world = await settled()
     world.api.remove(SECRETS, *PULL_SECRET)
