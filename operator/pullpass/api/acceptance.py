@@ -1,6 +1,7 @@
-"""What a token server replica says, on its management port, of one password of one token at one registry.
+"""What a token server replica says to the operator on its management port.
 
-The operator asks it before it publishes a password. Question and answer name the password by its public id only.
+Of one password of one token at one registry, before the operator publishes it: question and answer name the password by
+its public id only. And of the registries that it can issue access tokens for.
 """
 
 from typing import Annotated
@@ -8,12 +9,17 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from pullpass.api.fields import Model
+from pullpass.api.registries import MAX_REGISTRIES
 
 PORT_NAME = "http-management"
 """Of the management port in the Service that finds the replicas."""
 
 Words = Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
 """Short and printable: it is quoted in conditions and logs, and whoever has the address of a replica may send it."""
+
+
+REGISTRIES_PATH = "/registries"
+"""Path of the question for the registries that a replica can issue access tokens for."""
 
 
 def path(token_uid: str) -> str:
@@ -36,3 +42,12 @@ class Acceptance(Model):
     """Why not, in the words of the audit log."""
     time: AwareDatetime
     """Its clock, in UTC."""
+
+
+class Issuing(Model):
+    """What a replica can issue access tokens for."""
+
+    complete: bool
+    """Whether the replica has received everything that the API server lists; before that it knows too little."""
+    registries: Annotated[tuple[Words, ...], Field(max_length=MAX_REGISTRIES)]
+    """Names of the registries that it has a valid signing leaf of."""

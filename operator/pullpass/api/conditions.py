@@ -42,6 +42,7 @@ class Reason(StrEnum):
     TOKEN_EXPIRED = "TokenExpired"
     DELETING = "Deleting"
     WAITING_FOR_TOKEN_SERVER = "WaitingForTokenServer"
+    SIGNING_KEY_UNAVAILABLE = "SigningKeyUnavailable"
     SYNCED = "Synced"
     REMOVED = "Removed"
     NOT_WRITTEN = "NotWritten"

@@ -6,7 +6,7 @@ may arrive after the watch has told of a later change, or of the deletion.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -120,6 +120,8 @@ class Cache:
         self.secrets_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self.service_accounts: defaultdict[str, dict[str, ServiceAccount]] = defaultdict(dict)
         self.entries_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self.issuing: dict[str, bool] = {}
+        """By name of a registry, whether token servers can issue access tokens for it; empty before they said so."""
         self.gone: set[str] = set()
         """UIDs that are not of a living token, as the API server itself has said: what carries them can be removed."""
         self._deletions: dict[tuple[str, str, str], int] = {}
@@ -298,6 +300,13 @@ class Cache:
         tokens = {key for secret in changed for key in self.tokens_by_secret.get((namespace, secret), ())}
         return keys | {Key("place", namespace, self.tokens[key].uid) for key in tokens}
 
+    def tokens_of(self, registries: Collection[str]) -> frozenset[Key]:
+        """Tokens whose scope maps are for one of these registries."""
+        if not registries:
+            return frozenset()
+        maps = (name for name, scope_map in self.scope_maps.items() if _registry_name(scope_map) in registries)
+        return frozenset(key for name in maps for key in self.tokens_by_map.get(name, ()))
+
     def holds(self, plural: str, body: Body) -> bool:
         """Whether an object is known, in this version or a later one."""
         metadata = body["metadata"]
@@ -373,3 +382,7 @@ def _discard(index: dict[K, set[V]], key: K, value: V) -> None:
 
 def _map_name(token: StoredToken) -> str:
     return str((token.spec.read().get("scopeMapRef") or {}).get("name", ""))
+
+
+def _registry_name(scope_map: StoredMap) -> str:
+    return str(scope_map.spec.read().get("registry") or names.DEFAULT_REGISTRY)

@@ -15,6 +15,7 @@ from pullpass.controller import metrics
 from pullpass.controller.cache import Cache
 from pullpass.controller.facts import Gatherer
 from pullpass.controller.keys import serving, signing
+from pullpass.controller.keys.availability import Availability
 from pullpass.controller.keys.known import KnownCAs
 from pullpass.controller.keys.storage import KeySecretError
 from pullpass.controller.outcome import Outcome
@@ -57,12 +58,16 @@ def passes(
     reporter = Reporter(kube, cache, events, wake, now)
     tokens = TokenReconciler(cache, settings, gatherer, records, reports, replicas, places, reporter, wake, now=now)
     known_cas = KnownCAs(kube, settings)
+    availability = Availability(cache, settings, replicas)
     cleanup = Cleanup(kube, cache, records, tokens.forget)
 
     async def sign(key: Key) -> Outcome:
         registry = settings.registries.of_signing_secret(key.name)
         # What registries of former days left behind stays as it is.
         return Outcome(due=await signing.reconcile(kube, settings, registry, now(), known_cas) if registry else None)
+
+    async def ask(_: Key) -> Outcome:
+        return await availability.check(now())
 
     async def serve(_: Key) -> Outcome:
         return Outcome(due=await serving.reconcile(kube, settings, now(), known_cas))
@@ -73,6 +78,7 @@ def passes(
         "status": reporter.write,
         "cleanup": cleanup.reconcile,
         "signing-keys": sign,
+        "availability": ask,
         "server-keys": serve,
     }
 

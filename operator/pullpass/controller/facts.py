@@ -55,6 +55,8 @@ class Facts:
     digests: Mapping[SlotName, str]
     """What a pull secret's content must be, by slot, for slots whose password can be derived."""
     confirmation: Confirmation | None = None
+    issuing: bool | None = None
+    """Whether the token servers can issue access tokens for the registry; None while that is not known."""
 
     @property
     def allowed(self) -> bool:
@@ -158,6 +160,7 @@ class Gatherer:
                 if registry is not None and slot.seed == self.seed_id
             },
             confirmation=self._confirmations.get(token.uid),
+            issuing=cache.issuing.get(registry.name) if registry is not None else None,
         )
 
     def _scope_map(self, spec: RegistryTokenSpec | None) -> ScopeMapSpec | Literal["missing", "invalid"]:

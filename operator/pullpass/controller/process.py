@@ -39,7 +39,7 @@ KOPF_SECONDS = 10.0
 """How long Kopf may take to end."""
 RESYNC = timedelta(minutes=10)
 """How long a deletion that Kopf's watch has lost goes unnoticed."""
-SERVER_KEYS = Key("server-keys")
+SERVER_KEYS, AVAILABILITY = Key("server-keys"), Key("availability")
 
 
 class OperatorEndedError(Exception):
@@ -166,6 +166,7 @@ async def _work(kube: Kube, state: OperatorState, settings: OperatorSettings) ->
             queue.add(key, urgent=True)
         if settings.server_certificates:
             queue.add(SERVER_KEYS, urgent=True)
+        queue.add(AVAILABILITY, urgent=True)
         for key in list(cache.every_key()):
             queue.add(key)
         each = passes(kube, cache, settings, seed, replicas, partial(queue.add, urgent=True), events)

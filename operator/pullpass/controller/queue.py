@@ -48,7 +48,7 @@ CLOCK_CHECK = 10.0
 """Seconds after which due times are looked at again, in case the wall clock jumped."""
 
 
-Kind = Literal["token", "place", "status", "cleanup", "signing-keys", "server-keys"]
+Kind = Literal["token", "place", "status", "cleanup", "signing-keys", "availability", "server-keys"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -57,8 +57,8 @@ class Key(NamedTuple):
 
     `token`: a RegistryToken. `place`: a namespace and the UID of the RegistryToken whose pull secret and entries are in
     it, or were. `status`: the status of a RegistryToken, to be written. `cleanup`: the UID of a RegistryToken that is
-    gone. `signing-keys`: the keys of a registry, by the name of its leaf's Secret. `server-keys`: all certificates of
-    our servers.
+    gone. `signing-keys`: the keys of a registry, by the name of its leaf's Secret. `availability`: which registries
+    the token servers can issue access tokens for. `server-keys`: all certificates of our servers.
     """
 
     kind: Kind

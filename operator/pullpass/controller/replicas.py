@@ -5,11 +5,13 @@ answers at an address that was a replica's learns nothing of use. Each ready rep
 in this very version and would accept the password. One that is not ready is asked as well, as it may become so at any
 moment: if it is complete it must hold the record too. If it cannot be reached, or is not complete, it reads the record
 before it is ready (see `kube/reflector.py`).
+
+It also asks them, on the same ports, which registries they can issue access tokens for.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +20,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from pullpass.api import acceptance
-from pullpass.api.acceptance import Acceptance
+from pullpass.api.acceptance import Acceptance, Issuing
 from pullpass.api.times import utcnow
 from pullpass.controller.settings import OperatorSettings
 from pullpass.kube.client import Kube
@@ -33,7 +35,8 @@ may have come while the operator itself stood still or had no processor time."""
 TURNS = 10
 PROBE_SECONDS = 60
 """How long a question to a replica that hangs stays open after it was given up, see `_Silence`."""
-ANSWER_BYTES = 4096
+ANSWER_BYTES = 8192
+"""More than the names of all registries need."""
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 """From which on a refusal says how far a replica's clock is from ours."""
 
@@ -201,6 +204,27 @@ class Replicas:
                 + "; look at the token servers' pods and their logs"
             )
 
+    async def issuing(self) -> frozenset[str] | None:
+        """Returns the registries that every replica which takes requests can issue access tokens for; where none is
+        ready, that every one which has read everything can. None where none of these answers. Raises KubeError."""
+        endpoints = sorted(await self._endpoints())
+        answers = await asyncio.gather(*(self._issuing(endpoint) for endpoint in endpoints))
+        said = [(endpoint.ready, answer) for endpoint, answer in zip(endpoints, answers, strict=True) if answer]
+        some_ready = any(ready for ready, _ in said)
+        counted = [frozenset(answer.registries) for ready, answer in said if ready or not some_ready]
+        return frozenset.intersection(*counted) if counted else None
+
+    async def _issuing(self, endpoint: _Endpoint) -> Issuing | None:
+        """What a replica says; None where it cannot be asked or has not read everything yet."""
+        if not endpoint.port:
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._get(endpoint, acceptance.REGISTRIES_PATH) as response:
+                answer = Issuing.model_validate_json(await _body(response), strict=True)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValidationError):
+            return None
+        return answer if answer.complete else None
+
     async def _endpoints(self) -> set[_Endpoint]:
         slices = self._kube.list(
             ENDPOINT_SLICES, self._namespace, label_selector=f"kubernetes.io/service-name={self._service}"
@@ -236,16 +260,22 @@ class Replicas:
 
     async def _send(self, endpoint: _Endpoint, question: _Question) -> Acceptance:
         try:
-            async with self._session.get(
-                f"http://{endpoint.authority}{acceptance.path(question.token_uid)}",
-                params={"password": question.password_id, "registry": question.registry},
-                # A service mesh goes by this name: it knows a request to the bare address of a pod as nobody's.
-                headers={"Host": f"{self._service}.{self._namespace}.svc", "Accept-Encoding": "identity"},
-                allow_redirects=False,
-            ) as response:
+            parameters = {"password": question.password_id, "registry": question.registry}
+            async with self._get(endpoint, acceptance.path(question.token_uid), parameters) as response:
                 return await _answer(endpoint, response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(endpoint, type(error).__name__) from None
+
+    def _get(
+        self, endpoint: _Endpoint, path: str, parameters: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.get(
+            f"http://{endpoint.authority}{path}",
+            params=parameters,
+            # A service mesh goes by this name: it knows a request to the bare address of a pod as nobody's.
+            headers={"Host": f"{self._service}.{self._namespace}.svc", "Accept-Encoding": "identity"},
+            allow_redirects=False,
+        )
 
 
 def _unreachable(endpoint: _Endpoint, why: str) -> NotReadyError:
@@ -258,13 +288,9 @@ def _unreachable(endpoint: _Endpoint, why: str) -> NotReadyError:
 async def _answer(endpoint: _Endpoint, response: aiohttp.ClientResponse) -> Acceptance:
     if response.status in {502, 503, 504}:  # it has no room for another connection, or a proxy cannot reach it
         raise _unreachable(endpoint, f"HTTP {response.status}")
-    body = b""
-    async for chunk in response.content.iter_chunked(ANSWER_BYTES):
-        body += chunk
-        if len(body) > ANSWER_BYTES:
-            break
+    body = await _body(response)
     try:
-        if response.status in {200, 404} and len(body) <= ANSWER_BYTES:
+        if response.status in {200, 404}:
             return Acceptance.model_validate_json(body, strict=True)
     except ValidationError:
         pass
@@ -272,6 +298,16 @@ async def _answer(endpoint: _Endpoint, response: aiohttp.ClientResponse) -> Acce
         f"{endpoint} does not answer as a token server does (HTTP {response.status}); it may be of another version, "
         "or the address is no longer a token server's"
     )
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The body, nothing of one that is longer than any answer of a token server."""
+    body = b""
+    async for chunk in response.content.iter_chunked(ANSWER_BYTES):
+        body += chunk
+        if len(body) > ANSWER_BYTES:
+            return b""
+    return body
 
 
 def _check(endpoint: _Endpoint, question: _Question, answer: Acceptance, clock: str) -> None:

@@ -1,4 +1,5 @@
-"""The management port: probes, metrics, and whether this replica would accept a password, named by its public id.
+"""The management port: probes, metrics, whether this replica would accept a password, named by its public id, and which
+registries it can issue access tokens for.
 
 Plain HTTP, for the kubelet, Prometheus and the operator only; keep others out by a NetworkPolicy. It takes no password
 and issues no access token. Before the operator publishes a password it asks each replica here, so that it has to tell
@@ -11,7 +12,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from pullpass.api.acceptance import Acceptance
+from pullpass.api.acceptance import Acceptance, Issuing
 from pullpass.api.times import utcnow
 from pullpass.tokenserver.authentication import Identity
 from pullpass.tokenserver.authorization import authorize
@@ -50,6 +51,8 @@ class Management:
                 return self._readyz()
             case ["", "metrics"]:
                 return page(self._server.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+            case ["", "registries"]:
+                return web.Response(body=self.issuing().model_dump_json().encode(), headers=HEADERS)
             case ["", "tokens", uid] if uid:
                 return self._acceptance(uid, http.query)
         return refusal(PageNotFound("this is the management port of a token server, which has no such page"))
@@ -68,8 +71,8 @@ class Management:
         now, token = self._clock(), self._cache.token_of_uid(token_uid)
         credential = self._cache.credential(token_uid) if token is not None else None
         unable = self._server.why_unready()
-        if unable is None and registry not in self._cache.signers:
-            unable = "there is no signing leaf of that registry yet"
+        if unable is None:
+            unable = self._why_unsigned(registry, now)
         refused = self._why_refused(token, credential, password_id, registry, now)
         return Acceptance(
             complete=self._server.complete,
@@ -79,6 +82,18 @@ class Management:
             reason=unable or refused,
             time=now,
         )
+
+    def issuing(self) -> Issuing:
+        """Tells which registries it has a valid signing leaf of."""
+        now = self._clock()
+        signed = tuple(name for name in self._cache.signers if self._why_unsigned(name, now) is None)
+        return Issuing(complete=self._server.complete, registries=signed)
+
+    def _why_unsigned(self, registry: str, now: datetime) -> str | None:
+        signer = self._cache.signers.get(registry)
+        if signer is None:
+            return "there is no signing leaf of that registry yet"
+        return "the signing leaf of that registry has expired" if signer.not_after <= now else None
 
     def _why_refused(
         self, token: Token | None, credential: Credential | None, password_id: str, registry: str, now: datetime

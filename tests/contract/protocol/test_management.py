@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pullpass.api.acceptance import Acceptance
+from pullpass.api.acceptance import Acceptance, Issuing
 from pullpass.api.times import parse_time
 from tests.contract.protocol.client import GOOD, Answer, Client
 from tests.unit.tokenserver.world import OTHER_SIGNING_SECRET, START, password, text
@@ -89,6 +89,31 @@ async def test_another_registry(client: Client) -> None:
     says(await ask(client), accepted=False, reason="scope map is for another registry")
 
 
+async def test_the_registries_that_it_can_issue_access_tokens_for(client: Client) -> None:
+    async def issuing() -> dict[str, Any]:
+        answer = await client.manage("/registries")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+        Issuing.model_validate_json(answer.body, strict=True)
+        return answer.json
+
+    assert await issuing() == {"complete": True, "registries": ["default"]}
+    client.world.cache.on_secret("ADDED", OTHER_SIGNING_SECRET)
+    assert await issuing() == {"complete": True, "registries": ["default", "other"]}
+    client.age = float("inf")
+    assert (await issuing())["complete"] is False
+    client.world.cache.signers.clear()
+    assert (await issuing())["registries"] == []
+
+
+async def test_a_leaf_that_has_ended_signs_nothing(client: Client) -> None:
+    client.world.now = client.world.cache.signers["default"].not_after - timedelta(seconds=1)
+    says(await ask(client))
+    client.world.now += timedelta(seconds=1)
+    says(await ask(client), ready=False, accepted=False, reason="the signing leaf of that registry has expired")
+    assert (await client.manage("/registries")).json["registries"] == []
+    assert await login(client) == 503
+
+
 async def test_a_replica_without_any_leaf(client: Client) -> None:
     client.world.cache.signers.clear()
     says(await ask(client), ready=False, accepted=False, reason="there is no signing leaf yet")
@@ -144,7 +169,7 @@ async def test_no_answer_tells_a_secret(client: Client) -> None:
     passwords = [password(id_=slot.id).text for slot in credential.slots]
     secrets = [slot.hash for slot in credential.slots] + [f"nonce-{slot.id}" for slot in credential.slots]
     secrets += passwords + [text_[15:47] for text_ in passwords]
-    paths = ["/metrics", "/readyz", "/healthz", "/nothing"]
+    paths = ["/metrics", "/readyz", "/healthz", "/registries", "/nothing"]
     paths += [
         f"/tokens/{uid}?password={id_}&registry={registry}"
         for uid in ("uid-1", "uid-2")
@@ -163,14 +188,27 @@ async def test_what_is_asked_for_is_not_repeated(client: Client) -> None:
     assert b"world" not in answer.body
 
 
-@pytest.mark.parametrize("path", ["/token", "/auth/token", "/oauth2/token", "/tokens", "/tokens/", "/tokens/a/b", "/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/token",
+        "/auth/token",
+        "/oauth2/token",
+        "/tokens",
+        "/tokens/",
+        "/tokens/a/b",
+        "/registries/",
+        "/registries/default",
+        "/",
+    ],
+)
 async def test_it_issues_no_tokens_and_has_no_other_pages(client: Client, path: str) -> None:
     for method in ("GET", "POST"):
         answer = await client.manage(path, method)
         assert (answer.status, answer.json["errors"][0]["code"]) == (404, "UNSUPPORTED")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/tokens/uid-1"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/tokens/uid-1", "/registries"])
 async def test_it_is_for_reading_only(client: Client, path: str) -> None:
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert (await client.manage(path, method)).status == 404

@@ -62,7 +62,7 @@ async def test_a_401_challenges_and_its_realm_is_no_address(client: Client) -> N
         assert answer.headers["WWW-Authenticate"] == 'Basic realm="pullpass", charset="UTF-8"'
 
 
-MANAGEMENT = ("/healthz", "/readyz", "/metrics", "/tokens/uid-1?password=aaaaaa&registry=default")
+MANAGEMENT = ("/healthz", "/readyz", "/metrics", "/tokens/uid-1?password=aaaaaa&registry=default", "/registries")
 """Pages of another port, which clients do not reach."""
 
 

@@ -106,6 +106,7 @@ class Case:
     readable: bool = True
     waits: dict[Item, Wait] = field(default_factory=dict)
     deleting: bool = False
+    issuing: bool | None = None
     requests: Requests = field(default_factory=Requests)
     reports: dict[str, Report] = field(default_factory=dict)
     """What the last pass of a place has left undone, by namespace; for what is wanted now."""
@@ -140,6 +141,7 @@ class Case:
             seed=self.seed,
             digests={slot: digest for slot, digest in self.digests.items() if slot in self.record.slots and registry},
             confirmation=Confirmation(self.confirmed, registry.name, NOW) if self.confirmed and registry else None,
+            issuing=self.issuing,
         )
 
     def plan_of(self, place: Place) -> place_plans.PlacePlan:

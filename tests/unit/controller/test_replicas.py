@@ -55,8 +55,8 @@ class Replica:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.questions += 1
-        assert request.path == f"/tokens/{UID}"
-        assert dict(request.query) == {"password": ID, "registry": "other"}
+        asked = (request.path, dict(request.query))
+        assert asked in ((f"/tokens/{UID}", {"password": ID, "registry": "other"}), ("/registries", {}))
         assert request.headers["Host"] == "tokens.release.svc"
         assert "Authorization" not in request.headers
         body = self.said if isinstance(self.said, bytes) else json.dumps(self.said).encode()
@@ -108,6 +108,10 @@ class Fleet:
         async with Replicas.connect(self.kube, SETTINGS) as replicas:
             replicas._now = lambda: NOW
             await replicas.confirm(uid, id_, version, registry)
+
+    async def issuing(self) -> Any:
+        async with Replicas.connect(self.kube, SETTINGS) as replicas:
+            return await replicas.issuing()
 
 
 @pytest.fixture
@@ -239,7 +243,7 @@ async def test_that_does_not_count_where_it_is_not_ready(fleet: Fleet, said: Any
         answer(time="2027-03-01T12:00:00"),
         answer(reason="two\nlines"),
         answer(reason="a" * 201),
-        answer(more="a" * 5000),
+        answer(more="a" * 9000),
         gzip.compress(json.dumps(answer()).encode()),
     ],
 )
@@ -271,6 +275,63 @@ async def test_what_garbage_says_is_not_repeated(fleet: Fleet) -> None:
     with pytest.raises(NotConfirmedError) as caught:
         await fleet.confirm()
     assert "hello" not in str(caught.value)
+
+
+# For which registries they can issue
+
+
+def issuing(*registries: str, complete: bool = True) -> dict[str, Any]:
+    """What a replica answers that has leaves of these."""
+    return {"complete": complete, "registries": registries}
+
+
+HAS_BOTH, HAS_ONE = issuing("default", "other"), issuing("default")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "expected"),
+    [
+        ([(HAS_BOTH, True), (HAS_BOTH, None)], {"default", "other"}),
+        # Who is ready takes logins.
+        ([(HAS_BOTH, True), (HAS_ONE, True)], {"default"}),
+        ([(HAS_BOTH, True), (HAS_ONE, False)], {"default", "other"}),
+        ([(issuing(), True)], set()),
+        # Without a leaf of any registry none is ready.
+        ([(issuing(), False), (issuing(), False)], set()),
+        ([(issuing(complete=False), True)], None),
+        ([(issuing(complete=False), False), (HAS_ONE, True)], {"default"}),
+        ([(b"404 page not found", True), (HAS_ONE, True)], {"default"}),
+        ([({"complete": True, "registries": ["a"] * 65}, True)], None),
+        ([({"complete": True, "registries": "default"}, True)], None),
+        ([], None),
+    ],
+)
+async def test_what_they_can_issue_access_tokens_for(
+    fleet: Fleet, replicas: list[tuple[Any, bool | None]], expected: set[str] | None
+) -> None:
+    for said, ready in replicas:
+        await fleet.replica(said, ready=ready)
+    assert await fleet.issuing() == expected
+
+
+async def test_those_that_cannot_be_asked_say_nothing_of_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    fleet.announce(unused_port(), True)
+    assert await fleet.issuing() is None
+    async with await hanging() as server:
+        fleet.announce(server.sockets[0].getsockname()[1], True)
+        await fleet.replica(HAS_ONE)
+        assert await fleet.issuing() == {"default"}
+
+
+async def hanging() -> asyncio.Server:
+    """A server that takes connections and never answers."""
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    return await asyncio.start_server(wait, "127.0.0.1", 0)
 
 
 # Who cannot be asked

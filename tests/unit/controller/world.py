@@ -54,6 +54,8 @@ class Servers(Replicas):
         self.world = world
         self.refusing = False
         self.busy = False
+        self.issuing_for: Collection[str] | None = None
+        """Registries that they have a leaf of; None for all, `nobody` where none answers."""
         self.asked: list[tuple[str, str]] = []
         """UID of the token and id of the password of every question."""
 
@@ -71,6 +73,11 @@ class Servers(Replicas):
         if self.refusing or not self.world.lets_in_id(token_uid, password_id):
             raise NotConfirmedError("token server 10.0.0.1:8081 would refuse the new password (no such password)")
         self.world.maybe_killed("after")
+
+    async def issuing(self) -> frozenset[str] | None:
+        if self.issuing_for == "nobody":
+            return None
+        return frozenset(TWO.known if self.issuing_for is None else self.issuing_for)
 
 
 class Cluster:

@@ -24,6 +24,7 @@ _HEALS = {
     Reason.NAMESPACE_NOT_FOUND,
     Reason.SERVICE_ACCOUNT_NOT_FOUND,
     Reason.WAITING_FOR_TOKEN_SERVER,
+    Reason.SIGNING_KEY_UNAVAILABLE,
     Reason.NOT_WRITTEN,
     Reason.NO_PASSWORD,
     Reason.WRITE_FAILED,
@@ -38,6 +39,10 @@ _ENDED = {
     Reason.DELETING,
 }
 """Somebody wanted it so: neither Reconciling nor Stalled."""
+_WITHOUT_KEY = (
+    "the password is valid, but logins at registry {} are answered with 503: token servers have no valid signing leaf "
+    "of it; the operator's log says why it cannot give them one"
+)
 _SHOWN = 5
 """How many places a message names before it only counts them."""
 
@@ -125,7 +130,10 @@ def _findings(
     secrets = _pull_secrets(facts, plan, states)
     parts = [scope, passwords, secrets]
     bad = next((part for part in parts if part.status != "True"), None)
-    if bad is None:
+    if bad is None and _without_key(facts):
+        assert facts.registry is not None
+        ready = Finding(c.READY, "False", Reason.SIGNING_KEY_UNAVAILABLE, _WITHOUT_KEY.format(facts.registry.name))
+    elif bad is None:
         ready = Finding(c.READY, "True", Reason.READY, "pods can pull with this token")
     else:
         ready = Finding(c.READY, bad.status, bad.reason, bad.message)
@@ -137,6 +145,14 @@ def _findings(
     elif ready.status != "True" and ready.reason not in _ENDED:
         findings.append(Finding(c.STALLED, "True", ready.reason, ready.message))
     return findings
+
+
+def _without_key(facts: Facts) -> bool:
+    """Whether the token servers cannot issue access tokens. An operator that has not asked them yet takes the word of
+    the one before."""
+    if facts.issuing is not None:
+        return not facts.issuing
+    return condition(facts.token.status.read(), c.READY)[1] == Reason.SIGNING_KEY_UNAVAILABLE
 
 
 def _deleting(facts: Facts, scope: Finding) -> list[Finding]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from pullpass.api import names
-from pullpass.api.acceptance import Acceptance
+from pullpass.api.acceptance import Acceptance, Issuing
 from pullpass.controller import process
 from pullpass.controller.dispatch import passes
 from pullpass.controller.queue import Key, WorkQueue
@@ -150,12 +150,14 @@ class _Session:
         self._line = line
 
     @asynccontextmanager
-    async def get(self, url: str, *, params: dict[str, str], **more: Any) -> AsyncIterator[SimpleNamespace]:
+    async def get(self, url: str, *, params: dict[str, str] | None, **more: Any) -> AsyncIterator[SimpleNamespace]:
         asked = f"{url} {params} {more}"
         assert not any(text in asked for text in self._scene.texts), "a replica was told a secret"
         address, _, path = url.removeprefix("http://").partition("/")
 
-        async def ask() -> Acceptance:
+        async def ask() -> Acceptance | Issuing:
+            if params is None:
+                return self._scene.issuing(address)
             return self._scene.ask(address, path.removeprefix("tokens/"), **params)
 
         try:

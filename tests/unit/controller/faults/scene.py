@@ -9,9 +9,10 @@ from unittest import mock
 import aiohttp
 
 from pullpass.api import acceptance
-from pullpass.api.acceptance import Acceptance
+from pullpass.api.acceptance import Acceptance, Issuing
 from pullpass.credentials import password
 from pullpass.kube.resources import ENDPOINT_SLICES, NAMESPACES, REGISTRY_TOKENS, SECRETS, SERVICE_ACCOUNTS
+from pullpass.tokenserver.management import Management
 from tests.unit.controller.fake_api import Body, Place
 from tests.unit.controller.faults.operators import Operator, standing_in
 from tests.unit.controller.faults.promises import Promises
@@ -155,10 +156,17 @@ class Scene(Cluster):
 
     def ask(self, address: str, token_uid: str, password: str, registry: str) -> Acceptance:
         """What a replica answers on its management port. Raises aiohttp.ClientConnectionError where there is none."""
+        return self._management(address).evaluate(token_uid, password, registry)
+
+    def issuing(self, address: str) -> Issuing:
+        """Which registries a replica can issue for. Raises aiohttp.ClientConnectionError where there is none."""
+        return self._management(address).issuing()
+
+    def _management(self, address: str) -> Management:
         replica = next((replica for replica in self.replicas if replica.address == address), None)
         if replica is None:
             raise aiohttp.ClientConnectionError("no answer")
-        return replica.management.evaluate(token_uid, password, registry)
+        return replica.management
 
     # how things go by themselves
 

@@ -190,6 +190,20 @@ TABLE: dict[str, tuple[Case, Obstacle | None, tuple[str, str], tuple[Any, Any, A
         (OK_MAP, OK_PASSWORD, OK_SECRETS),
         c.RECONCILING,
     ),
+    "no signing leaf": (
+        Case(issuing=False),
+        None,
+        ("False", "SigningKeyUnavailable"),
+        (OK_MAP, OK_PASSWORD, OK_SECRETS),
+        c.RECONCILING,
+    ),
+    "no signing leaf, and disabled": (
+        Case({"enabled": False}, issuing=False),
+        None,
+        ("False", "TokenDisabled"),
+        (OK_MAP, ("False", "TokenDisabled"), OK_SECRETS),
+        None,
+    ),
     "nothing yet": (
         Case(record=EMPTY, places=BARE),
         None,
