@@ -35,8 +35,8 @@ may have come while the operator itself stood still or had no processor time."""
 TURNS = 10
 PROBE_SECONDS = 60
 """How long a question to a replica that hangs stays open after it was given up, see `_Silence`."""
-ANSWER_BYTES = 8192
-"""More than the names of all registries need."""
+ANSWER_BYTES = 4096
+"""More than the names of all registries need: 64 of at most 30 characters."""
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 """From which on a refusal says how far a replica's clock is from ours."""
 
